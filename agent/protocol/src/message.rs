@@ -1,0 +1,183 @@
+//! The JSON messages: requests, replies, errors. Fields that are not known are refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::WindowSize;
+use crate::spec;
+
+/// The first message each way, in a control frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The protocol version the peer speaks.
+    pub version: u32,
+    /// Name and version of the peer's program.
+    pub software: String,
+    /// The guest's kernel release; only the agent gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+}
+
+impl Hello {
+    /// A hello of this protocol version.
+    pub fn new(software: impl Into<String>) -> Self {
+        Self {
+            version: spec::VERSION,
+            software: software.into(),
+            kernel: None,
+        }
+    }
+}
+
+/// What the host asks of the agent; one per connection, in a request frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Are you there? Answered with [`Control::Pong`].
+    Ping {},
+    /// Mount a file system. Answered with [`Control::Ok`].
+    Mount(Mount),
+    /// Run a process. Answered with [`Control::Started`], then the process's frames.
+    Exec(Exec),
+    /// End every process and power the guest off. Answered with [`Control::Ok`].
+    Shutdown {},
+}
+
+/// A file system to mount in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Device or other source.
+    pub source: String,
+    /// Absolute path of the directory to mount on; it and its parents are made if missing.
+    pub target: String,
+    /// Type of file system, for example `squashfs`.
+    pub fstype: String,
+    /// Mount options that are flags, for example `ro`, `nodev`, `bind`.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Mount options for the file system itself, comma separated.
+    #[serde(default)]
+    pub data: String,
+}
+
+/// A process to run in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// Program and arguments. A program without a slash is looked up in the `PATH` of `env`, inside `root`.
+    pub argv: Vec<String>,
+    /// The whole environment as `NAME=value`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Absolute working directory inside `root`.
+    #[serde(default = "slash")]
+    pub cwd: String,
+    /// Who runs it.
+    #[serde(default)]
+    pub user: User,
+    /// Absolute path in the guest of the directory that becomes the process's root.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// Size of the terminal to give it; without one it has pipes.
+    #[serde(default)]
+    pub tty: Option<WindowSize>,
+    /// Whether stdin frames will come; if not (and without a terminal) it reads `/dev/null`.
+    #[serde(default)]
+    pub stdin: bool,
+}
+
+impl Exec {
+    /// Runs `argv` as root, in `/` of the guest, without environment, terminal or standard input.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            cwd: slash(),
+            user: User::default(),
+            root: None,
+            tty: None,
+            stdin: false,
+        }
+    }
+}
+
+fn slash() -> String {
+    "/".to_owned()
+}
+
+/// The identity of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    #[serde(default)]
+    pub additional_gids: Vec<u32>,
+}
+
+/// What the agent answers, in a control frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Control {
+    /// The first message each way.
+    Hello(Hello),
+    /// Answer to a ping.
+    Pong {},
+    /// Done.
+    Ok {},
+    /// The process runs: its program was entered.
+    Started {
+        /// Its process id in the guest.
+        pid: u32,
+    },
+}
+
+/// What went wrong, in an error frame. It is the last frame of its connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{message}")]
+pub struct ErrorReply {
+    /// The class of the error.
+    pub code: ErrorCode,
+    /// The Linux error number, if a system call failed.
+    pub errno: Option<i32>,
+    /// One line for people.
+    pub message: String,
+}
+
+/// Classes of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The peers speak different versions.
+    BadVersion,
+    /// A frame or message that is malformed, or not due.
+    BadRequest,
+    /// The program does not exist.
+    NotFound,
+    /// The program exists and cannot be executed.
+    NotExecutable,
+    /// The working directory cannot be entered.
+    BadCwd,
+    /// The user or groups cannot be taken on.
+    BadUser,
+    /// A system call failed; `errno` says why.
+    Os,
+    /// The peer cannot do this in the state it is in; it may later.
+    Unavailable,
+}
+
+impl ErrorCode {
+    /// The exit status that container tools give for a process that failed to start like this.
+    pub const fn shell_status(self) -> u32 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable => 126,
+            _ => 1,
+        }
+    }
+}
