@@ -1,0 +1,15 @@
+//! Device models of a virtual machine: registers and queues in, effects out.
+//!
+//! Nothing here knows a hypervisor, owns a bus, a thread or a file descriptor. The caller
+//! delivers register accesses and host events, and carries out the effects it gets back.
+//! Every register value, every byte of guest memory and every saved state is hostile input.
+
+mod effects;
+#[cfg(test)]
+mod fuzz;
+pub mod virtio;
+
+pub use effects::Effects;
+
+/// Guest memory as every device sees it.
+pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
