@@ -1,0 +1,177 @@
+//! Whether KVM is worth using on this host, decided within a third of a second.
+//!
+//! Some hosts offer a `/dev/kvm` that runs only paravirtual guests well and *emulates* an ordinary one at about a
+//! million instructions per second. So a real guest is timed: 64-bit mode, vector instructions, slices of
+//! [`SLICE_INSTRUCTIONS`] that each end with a port write. The fastest slice decides, so a busy host is not
+//! mistaken for an emulating one.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use kvm_ioctls::Kvm;
+use supermachine_hv::{Exit, Fault, HvError, Hypervisor, Kick, VmConfig};
+
+use super::hypervisor::{KvmHypervisor, unavailable};
+use program::{LOOP_INSTRUCTIONS, Program};
+
+mod program;
+
+/// The device.
+const DEVICE: &str = "/dev/kvm";
+/// Instructions in a slice.
+const SLICE_INSTRUCTIONS: u64 = 20_000;
+/// Slices that are timed; 100,000 instructions in all.
+const SLICES: u32 = 5;
+/// The slowest a slice may be. An emulating host needs 20 ms (1 M instructions/s), nested software emulation two or
+/// three, most of it for the exit; hardware some 10 µs.
+const SLICE_LIMIT: Duration = Duration::from_millis(8);
+/// When the guest is kicked, counted from the probe's start.
+const DEADLINE: Duration = Duration::from_millis(180);
+/// How long a kicked guest may take to come back before its thread is given up.
+const GRACE: Duration = Duration::from_millis(40);
+
+/// What the timing thread says.
+enum Report {
+    /// The vCPU is there and can be kicked.
+    Started(Arc<dyn Kick>),
+    /// It is over; the fastest slice, if any ended, or why not.
+    Done(Result<Duration, HvError>),
+}
+
+/// Opens KVM and proves that this host runs ordinary guests at speed.
+///
+/// # Errors
+/// [`HvError::Unavailable`] with one line that says what is wrong and, where it can be mended, how.
+pub fn probe() -> Result<KvmHypervisor, HvError> {
+    let start = Instant::now();
+    let kvm = Kvm::new().map_err(|error| unavailable(cannot_open(io::Error::from(error))))?;
+    let hypervisor = Arc::new(KvmHypervisor::new(kvm).map_err(as_unavailable)?);
+    let (sender, reports) = channel();
+    let subject = Arc::clone(&hypervisor);
+    thread::Builder::new()
+        .name("kvm-probe".to_owned())
+        .spawn(move || {
+            // A receiver that gave up is no error of this thread's.
+            let result = time_guest(&subject, &sender);
+            drop(subject);
+            let _ = sender.send(Report::Done(result));
+        })
+        .map_err(|error| unavailable(format!("no thread for the probe: {error}")))?;
+    let fastest = wait(&reports, start)?.map_err(as_unavailable)?;
+    if fastest > SLICE_LIMIT {
+        return Err(unavailable(too_slow(fastest)));
+    }
+    Arc::into_inner(hypervisor).ok_or_else(|| unavailable("the probe's guest is still running".to_owned()))
+}
+
+/// Waits for the thread's verdict, kicks it at the deadline, gives it up after the grace.
+fn wait(reports: &Receiver<Report>, start: Instant) -> Result<Result<Duration, HvError>, HvError> {
+    let mut kicker: Option<Arc<dyn Kick>> = None;
+    let mut deadline = start + DEADLINE;
+    let mut kicked = false;
+    loop {
+        match reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Report::Started(handle)) => kicker = Some(handle),
+            Ok(Report::Done(result)) => return Ok(result),
+            Err(RecvTimeoutError::Timeout) if !kicked => {
+                if let Some(kicker) = &kicker {
+                    kicker.kick();
+                }
+                kicked = true;
+                deadline += GRACE;
+            }
+            Err(_) => {
+                let millis = start.elapsed().as_millis();
+                return Err(unavailable(format!("a guest of 100,000 instructions hung for {millis} ms")));
+            }
+        }
+    }
+}
+
+/// Runs the guest and gives the time of the fastest slice.
+fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<Duration, HvError> {
+    let program = Program::new(hypervisor.has_avx(), SLICE_INSTRUCTIONS / LOOP_INSTRUCTIONS);
+    let memory = program.memory().map_err(unavailable)?;
+    let vm = hypervisor.create_vm(VmConfig { memory, vcpus: 1 })?;
+    let vcpu = vm.create_vcpu(0)?;
+    let _ = reports.send(Report::Started(vcpu.kicker()));
+    let mut vcpu = vcpu.bind()?;
+    let mut state = vcpu.save()?;
+    program.enter(&mut state);
+    vcpu.restore(&state)?;
+    let mut fastest = Duration::MAX;
+    for _ in 0..SLICES {
+        let start = Instant::now();
+        match vcpu.run()? {
+            Exit::PioWrite { .. } => fastest = fastest.min(start.elapsed()),
+            Exit::Kicked if fastest < Duration::MAX => break,
+            Exit::Kicked => fastest = start.elapsed(),
+            exit => return Err(unavailable(unexpected(&exit))),
+        }
+    }
+    Ok(fastest)
+}
+
+fn cannot_open(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("there is no {DEVICE}: load kvm_intel or kvm_amd, or turn on virtualization in the firmware or the cloud")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to open {DEVICE}: it belongs to group {}, add the user to it", owning_group())
+        }
+        _ => format!("{DEVICE} cannot be opened: {error}"),
+    }
+}
+
+/// Name of the device's group, or its number where `/etc/group` has no name.
+fn owning_group() -> String {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = fs::metadata(DEVICE) else {
+        return "kvm".to_owned();
+    };
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    group_name(&groups, metadata.gid()).unwrap_or_else(|| metadata.gid().to_string())
+}
+
+/// Looks a number up in the text of `/etc/group` (group(5): name, password, number, members).
+fn group_name(groups: &str, gid: u32) -> Option<String> {
+    let gid = gid.to_string();
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == gid).then(|| name.to_owned())
+    })
+}
+
+fn too_slow(slice: Duration) -> String {
+    let micros = slice.as_micros().max(1);
+    let per_second = u128::from(SLICE_INSTRUCTIONS).saturating_mul(1_000_000) / micros;
+    format!(
+        "{DEVICE} opens but emulates ordinary guests, at {:.1} M instructions/s: this host has no hardware virtualization",
+        per_second as f64 / 1e6
+    )
+}
+
+fn unexpected(exit: &Exit) -> String {
+    match exit {
+        Exit::Fault(Fault::Internal { detail }) => format!("{DEVICE} opens but cannot run an ordinary guest: {detail}"),
+        exit => format!("{DEVICE} opens but an ordinary guest ends in a {} exit", exit.name()),
+    }
+}
+
+/// Every failure of the probe means the same to its caller.
+fn as_unavailable(error: HvError) -> HvError {
+    match error {
+        HvError::Unavailable { .. } => error,
+        HvError::Os { operation, source } => {
+            unavailable(format!("{DEVICE} opens but {operation} fails: {source}"))
+        }
+        error => unavailable(format!("{DEVICE} opens but makes no usable machine: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! One machine: memory slots, the kernel's interrupt controllers and timer, the guest clock.
+// UNSAFETY: giving the kernel host addresses as guest memory is unsafe by nature.
+#![expect(unsafe_code, reason = "guest memory slots")]
+
+use std::sync::Arc;
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, VmFd};
+use supermachine_hv::{GuestMemory, HvError, HypervisorKind, UnboundVcpu, Vm, VmConfig, VmState};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+use super::hypervisor::Host;
+use super::vcpu::KvmUnboundVcpu;
+use super::{chips, os, spec};
+
+/// A machine as the seam sees it.
+pub(super) struct KvmVm {
+    machine: Arc<Machine>,
+}
+
+/// What the machine's vCPUs keep alive: most of all the guest memory that the kernel writes to while they run.
+pub(super) struct Machine {
+    pub(super) fd: VmFd,
+    pub(super) host: Arc<Host>,
+    pub(super) vcpus: u32,
+    /// Bytes of a vCPU's XSAVE area.
+    pub(super) xsave_len: usize,
+    // Declared after `fd`, so that the machine is closed before its memory is unmapped.
+    _memory: GuestMemory,
+}
+
+impl KvmVm {
+    pub(super) fn new(host: Arc<Host>, config: VmConfig) -> Result<Self, HvError> {
+        let fd = host.kvm.create_vm().map_err(os("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(spec::IDENTITY_MAP_ADDRESS).map_err(os("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(spec::TSS_ADDRESS).map_err(os("KVM_SET_TSS_ADDR"))?;
+        fd.create_irq_chip().map_err(os("KVM_CREATE_IRQCHIP"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(os("KVM_CREATE_PIT2"))?;
+        let xsave_len = usize::try_from(fd.check_extension_int(Cap::Xsave2)).unwrap_or(0).max(spec::XSAVE_LEN);
+        let machine = Machine { fd, host, vcpus: config.vcpus, xsave_len, _memory: config.memory };
+        machine.map_memory()?;
+        Ok(Self { machine: Arc::new(machine) })
+    }
+}
+
+impl Machine {
+    fn map_memory(&self) -> Result<(), HvError> {
+        for (slot, region) in self._memory.iter().enumerate() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: region.as_ptr() as u64,
+            };
+            // SAFETY: the region is a mapping of exactly this length that `_memory` keeps until after the machine
+            // is closed. The guest can write anything to it at any time; it is only ever read as guest memory.
+            unsafe { self.fd.set_user_memory_region(region) }.map_err(os("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Vm for KvmVm {
+    fn create_vcpu(&self, index: u32) -> Result<Box<dyn UnboundVcpu>, HvError> {
+        if index >= self.machine.vcpus {
+            return Err(HvError::Limit {
+                kind: HypervisorKind::Kvm,
+                what: "vCPU index",
+                asked: index.into(),
+                limit: self.machine.vcpus.saturating_sub(1).into(),
+            });
+        }
+        Ok(Box::new(KvmUnboundVcpu::new(Arc::clone(&self.machine), index)?))
+    }
+
+    fn set_irq_line(&self, gsi: u32, level: bool) -> Result<(), HvError> {
+        self.machine.fd.set_irq_line(gsi, level).map_err(os("KVM_IRQ_LINE"))
+    }
+
+    fn save(&self) -> Result<VmState, HvError> {
+        let clock = self.machine.fd.get_clock().map_err(os("KVM_GET_CLOCK"))?;
+        Ok(VmState { chips: chips::save(&self.machine.fd)?, clock_ns: clock.clock })
+    }
+
+    fn restore(&self, state: &VmState) -> Result<(), HvError> {
+        chips::restore(&self.machine.fd, &state.chips)?;
+        let clock = kvm_bindings::kvm_clock_data { clock: state.clock_ns, ..Default::default() };
+        self.machine.fd.set_clock(&clock).map_err(super::refused("clock_ns"))
+    }
+}
