@@ -1,6 +1,7 @@
 //! Architectures that this back end does not serve yet: the same names, and a probe that says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use supermachine_hv::{Capabilities, HvError, Hypervisor, HypervisorKind, Vm, VmConfig};
 
@@ -23,6 +24,22 @@ impl Hypervisor for KvmHypervisor {
 /// # Errors
 /// Always [`HvError::Unavailable`].
 pub fn probe() -> Result<KvmHypervisor, HvError> {
+    open()
+}
+
+/// As [`probe`]; there is nothing to wait for.
+///
+/// # Errors
+/// Always [`HvError::Unavailable`].
+pub fn probe_within(_limit: Duration) -> Result<KvmHypervisor, HvError> {
+    open()
+}
+
+/// As [`probe`].
+///
+/// # Errors
+/// Always [`HvError::Unavailable`].
+pub fn open() -> Result<KvmHypervisor, HvError> {
     Err(HvError::Unavailable {
         kind: HypervisorKind::Kvm,
         reason: format!("this build has no KVM support for {} guests yet", std::env::consts::ARCH),

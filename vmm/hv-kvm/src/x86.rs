@@ -16,7 +16,7 @@ mod vm;
 mod xsave;
 
 pub use hypervisor::KvmHypervisor;
-pub use probe::probe;
+pub use probe::{open, probe, probe_within};
 
 use supermachine_hv::HvError;
 

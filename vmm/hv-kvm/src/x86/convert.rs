@@ -164,10 +164,8 @@ pub(super) fn events_from_kernel(kernel: &kvm_vcpu_events) -> Events {
 
 pub(super) fn events_to_kernel(events: &Events, run_state: RunState) -> kvm_vcpu_events {
     let Events { exception, interrupt, nmi_pending, nmi_masked, shadow } = *events;
-    let mut kernel = kvm_vcpu_events {
-        flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
-        ..Default::default()
-    };
+    let mut kernel =
+        kvm_vcpu_events { flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW, ..Default::default() };
     if let Some(PendingException { vector, error_code }) = exception {
         kernel.exception.injected = 1;
         kernel.exception.nr = vector;
@@ -191,10 +189,9 @@ pub(super) fn events_to_kernel(events: &Events, run_state: RunState) -> kvm_vcpu
 /// What the kernel would not refuse by itself.
 pub(super) fn check_events(events: &Events) -> Result<(), HvError> {
     let bad = |problem: String| Err(HvError::BadState { field: "events", problem });
-    if let Some(PendingException { vector, .. }) = events.exception {
-        if vector > 31 || vector == 2 {
-            return bad(format!("exception vector {vector}"));
-        }
+    let impossible = |exception: &PendingException| exception.vector > 31 || exception.vector == 2;
+    if let Some(PendingException { vector, .. }) = events.exception.filter(impossible) {
+        return bad(format!("exception vector {vector}"));
     }
     if events.shadow > 3 {
         return bad(format!("interrupt shadow {}", events.shadow));

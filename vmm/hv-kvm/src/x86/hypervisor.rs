@@ -28,7 +28,8 @@ const NEEDED: &[(Cap, &str)] = &[
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
 ];
 
-/// KVM on this host, as [`probe`](crate::probe) found it.
+/// KVM on this host, as [`probe`](crate::probe) found it. A clone is the same device.
+#[derive(Clone)]
 pub struct KvmHypervisor {
     host: Arc<Host>,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use kvm_ioctls::Kvm;
-use supermachine_hv::{Exit, Fault, HvError, Hypervisor, Kick, VmConfig};
+use supermachine_hv::{Exit, Fault, HvError, Hypervisor, Kick, Vcpu, VmConfig};
 
 use super::hypervisor::{KvmHypervisor, unavailable};
 use program::{LOOP_INSTRUCTIONS, Program};
@@ -27,10 +27,10 @@ const SLICES: u32 = 5;
 /// The slowest a slice may be. An emulating host needs 20 ms (1 M instructions/s), nested software emulation two or
 /// three, most of it for the exit; hardware some 10 µs.
 const SLICE_LIMIT: Duration = Duration::from_millis(8);
-/// When the guest is kicked, counted from the probe's start.
-const DEADLINE: Duration = Duration::from_millis(180);
-/// How long a kicked guest may take to come back before its thread is given up.
-const GRACE: Duration = Duration::from_millis(40);
+/// What [`probe`] may take on a host that it refuses.
+const LIMIT: Duration = Duration::from_millis(270);
+/// The last part of a limit: how long a kicked guest may take to come back before its thread is given up.
+const GRACE: Duration = Duration::from_millis(35);
 
 /// What the timing thread says.
 enum Report {
@@ -40,36 +40,49 @@ enum Report {
     Done(Result<Duration, HvError>),
 }
 
-/// Opens KVM and proves that this host runs ordinary guests at speed.
+/// Opens KVM and proves that this host runs ordinary guests at speed, in less than 0.3 s.
 ///
 /// # Errors
 /// [`HvError::Unavailable`] with one line that says what is wrong and, where it can be mended, how.
 pub fn probe() -> Result<KvmHypervisor, HvError> {
+    probe_within(LIMIT)
+}
+
+/// [`probe`] with more or less patience: for a caller that has nothing to fall back to, or knows its host as slow.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_within(limit: Duration) -> Result<KvmHypervisor, HvError> {
     let start = Instant::now();
-    let kvm = Kvm::new().map_err(|error| unavailable(cannot_open(io::Error::from(error))))?;
-    let hypervisor = Arc::new(KvmHypervisor::new(kvm).map_err(as_unavailable)?);
+    let hypervisor = open()?;
     let (sender, reports) = channel();
-    let subject = Arc::clone(&hypervisor);
-    thread::Builder::new()
+    let subject = hypervisor.clone();
+    let thread = thread::Builder::new()
         .name("kvm-probe".to_owned())
-        .spawn(move || {
-            // A receiver that gave up is no error of this thread's.
-            let result = time_guest(&subject, &sender);
-            drop(subject);
-            let _ = sender.send(Report::Done(result));
-        })
+        .spawn(move || time_guest(&subject, &sender))
         .map_err(|error| unavailable(format!("no thread for the probe: {error}")))?;
-    let fastest = wait(&reports, start)?.map_err(as_unavailable)?;
+    let fastest = wait(&reports, start, limit)?.map_err(as_unavailable)?;
     if fastest > SLICE_LIMIT {
         return Err(unavailable(too_slow(fastest)));
     }
-    Arc::into_inner(hypervisor).ok_or_else(|| unavailable("the probe's guest is still running".to_owned()))
+    // The caller may be about to change namespaces, which a second thread would forbid.
+    thread.join().map_err(|_| unavailable("the probe's thread failed".to_owned()))?;
+    Ok(hypervisor)
+}
+
+/// Opens KVM and checks what it offers, without timing a guest: for a caller that has probed this boot before.
+///
+/// # Errors
+/// As [`probe`].
+pub fn open() -> Result<KvmHypervisor, HvError> {
+    let kvm = Kvm::new().map_err(|error| unavailable(cannot_open(io::Error::from(error))))?;
+    KvmHypervisor::new(kvm).map_err(as_unavailable)
 }
 
 /// Waits for the thread's verdict, kicks it at the deadline, gives it up after the grace.
-fn wait(reports: &Receiver<Report>, start: Instant) -> Result<Result<Duration, HvError>, HvError> {
+fn wait(reports: &Receiver<Report>, start: Instant, limit: Duration) -> Result<Result<Duration, HvError>, HvError> {
     let mut kicker: Option<Arc<dyn Kick>> = None;
-    let mut deadline = start + DEADLINE;
+    let mut deadline = start + limit.saturating_sub(GRACE);
     let mut kicked = false;
     loop {
         match reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -90,24 +103,35 @@ fn wait(reports: &Receiver<Report>, start: Instant) -> Result<Result<Duration, H
     }
 }
 
-/// Runs the guest and gives the time of the fastest slice.
-fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<Duration, HvError> {
+/// Runs the guest and reports the time of the fastest slice, before the machine is taken down.
+fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) {
+    let mut guest = None;
+    let result = start_guest(hypervisor, reports).and_then(|vcpu| fastest_slice(guest.insert(vcpu).as_mut()));
+    // A receiver that gave up is no error of this thread's.
+    let _ = reports.send(Report::Done(result));
+}
+
+/// A vCPU, bound to this thread, about to enter the loop.
+fn start_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<Box<dyn Vcpu>, HvError> {
     let program = Program::new(hypervisor.has_avx(), SLICE_INSTRUCTIONS / LOOP_INSTRUCTIONS);
     let memory = program.memory().map_err(unavailable)?;
-    let vm = hypervisor.create_vm(VmConfig { memory, vcpus: 1 })?;
-    let vcpu = vm.create_vcpu(0)?;
+    let vcpu = hypervisor.create_vm(VmConfig { memory, vcpus: 1 })?.create_vcpu(0)?;
     let _ = reports.send(Report::Started(vcpu.kicker()));
     let mut vcpu = vcpu.bind()?;
     let mut state = vcpu.save()?;
     program.enter(&mut state);
     vcpu.restore(&state)?;
+    Ok(vcpu)
+}
+
+/// A kick ends the last slice early; it then counts with the time it had.
+fn fastest_slice(vcpu: &mut dyn Vcpu) -> Result<Duration, HvError> {
     let mut fastest = Duration::MAX;
     for _ in 0..SLICES {
         let start = Instant::now();
         match vcpu.run()? {
             Exit::PioWrite { .. } => fastest = fastest.min(start.elapsed()),
-            Exit::Kicked if fastest < Duration::MAX => break,
-            Exit::Kicked => fastest = start.elapsed(),
+            Exit::Kicked => return Ok(fastest.min(start.elapsed().max(SLICE_LIMIT * 2))),
             exit => return Err(unavailable(unexpected(&exit))),
         }
     }
@@ -117,7 +141,9 @@ fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<Du
 fn cannot_open(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
-            format!("there is no {DEVICE}: load kvm_intel or kvm_amd, or turn on virtualization in the firmware or the cloud")
+            format!(
+                "there is no {DEVICE}: load kvm_intel or kvm_amd, or turn on virtualization in the firmware or the cloud"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             format!("no permission to open {DEVICE}: it belongs to group {}, add the user to it", owning_group())
@@ -150,14 +176,18 @@ fn too_slow(slice: Duration) -> String {
     let micros = slice.as_micros().max(1);
     let per_second = u128::from(SLICE_INSTRUCTIONS).saturating_mul(1_000_000) / micros;
     format!(
-        "{DEVICE} opens but emulates ordinary guests, at {:.1} M instructions/s: this host has no hardware virtualization",
+        "{DEVICE} opens but has no hardware virtualization behind it, an ordinary guest is emulated: {:.1} M instructions/s",
         per_second as f64 / 1e6
     )
 }
 
 fn unexpected(exit: &Exit) -> String {
     match exit {
-        Exit::Fault(Fault::Internal { detail }) => format!("{DEVICE} opens but cannot run an ordinary guest: {detail}"),
+        Exit::Fault(Fault::Internal { detail }) => {
+            format!(
+                "{DEVICE} opens but has no hardware virtualization behind it, an ordinary guest is emulated: {detail}"
+            )
+        }
         exit => format!("{DEVICE} opens but an ordinary guest ends in a {} exit", exit.name()),
     }
 }
@@ -166,9 +196,7 @@ fn unexpected(exit: &Exit) -> String {
 fn as_unavailable(error: HvError) -> HvError {
     match error {
         HvError::Unavailable { .. } => error,
-        HvError::Os { operation, source } => {
-            unavailable(format!("{DEVICE} opens but {operation} fails: {source}"))
-        }
+        HvError::Os { operation, source } => unavailable(format!("{DEVICE} opens but {operation} fails: {source}")),
         error => unavailable(format!("{DEVICE} opens but makes no usable machine: {error}")),
     }
 }

@@ -34,11 +34,7 @@ pub(super) fn save(fd: &VcpuFd, machine: &Machine, cpuid: &[CpuidLeaf]) -> Resul
 }
 
 /// The state for this architecture, with everything checked that can be before the vCPU is touched.
-pub(super) fn check<'a>(
-    state: &'a AnyState,
-    machine: &Machine,
-    cpuid: &[CpuidLeaf],
-) -> Result<&'a VcpuState, HvError> {
+pub(super) fn check<'a>(state: &'a AnyState, machine: &Machine, cpuid: &[CpuidLeaf]) -> Result<&'a VcpuState, HvError> {
     let AnyState::X86(state) = state else {
         return Err(HvError::BadState { field: "architecture", problem: "not x86-64".to_owned() });
     };

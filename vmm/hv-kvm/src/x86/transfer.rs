@@ -116,9 +116,7 @@ impl Transfer {
     #[expect(clippy::cast_possible_truncation, reason = "element sizes are at most 8, offsets below the run page")]
     fn read_exit(&self, size: usize) -> Exit {
         match self.target {
-            Target::Mmio { gpa } => {
-                Exit::MmioRead { gpa: gpa.wrapping_add(self.done as u64), size: size as u8 }
-            }
+            Target::Mmio { gpa } => Exit::MmioRead { gpa: gpa.wrapping_add(self.done as u64), size: size as u8 },
             Target::Port { port, .. } => Exit::PioRead { port, size: size as u8 },
         }
     }

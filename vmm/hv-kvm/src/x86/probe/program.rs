@@ -87,7 +87,6 @@ impl Program {
 
     /// Turns a reset vCPU's state into one that is in 64-bit mode at the loop.
     pub(super) fn enter(&self, state: &mut VcpuState) {
-        #[expect(clippy::infallible_destructuring_match, reason = "other architectures will follow")]
         let state = match state {
             VcpuState::X86(state) => state,
             _ => return,

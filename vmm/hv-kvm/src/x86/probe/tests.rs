@@ -33,7 +33,7 @@ fn emulation_is_named_with_its_speed() {
 fn a_thread_that_never_answers_is_given_up() {
     let (sender, reports) = channel();
     let start = Instant::now();
-    let result = wait(&reports, start);
+    let result = wait(&reports, start, LIMIT);
     drop(sender);
     assert!(matches!(result, Err(HvError::Unavailable { .. })));
     assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
@@ -49,6 +49,6 @@ fn a_guest_at_the_deadline_is_kicked() {
     }
     let (sender, reports) = channel();
     sender.send(Report::Started(Arc::new(Flag(sender.clone())))).unwrap();
-    let result = wait(&reports, Instant::now()).unwrap().unwrap();
+    let result = wait(&reports, Instant::now(), Duration::from_millis(50)).unwrap().unwrap();
     assert_eq!(result, Duration::from_millis(7));
 }
