@@ -65,7 +65,8 @@ pub trait VirtioDevice: Send {
     ///
     /// # Errors
     /// Only for what a request's own status cannot report.
-    fn process_queue(&mut self, index: usize, mem: &GuestMemory, queues: &mut [Queue]) -> Result<Progress, DeviceError>;
+    fn process_queue(&mut self, index: usize, mem: &GuestMemory, queues: &mut [Queue])
+    -> Result<Progress, DeviceError>;
 
     /// Works on whatever waits: after a host event, after [`Progress::More`], after a restore.
     ///
@@ -86,4 +87,12 @@ pub trait VirtioDevice: Send {
 
     /// Back to the state before `activate`. Host ends (files, a reclaimer) stay.
     fn reset(&mut self);
+}
+
+/// Copies what a read at `offset` covers of a configuration space; the rest of `data` is left alone.
+pub(crate) fn read_config_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
+    let Ok(offset) = usize::try_from(offset) else { return };
+    for (to, from) in data.iter_mut().zip(config.iter().skip(offset)) {
+        *to = *from;
+    }
 }

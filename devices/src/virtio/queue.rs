@@ -218,7 +218,13 @@ impl Queue {
         }
         let count = u64::from(size);
         check_area(mem, "descriptor table", desc_table, ring::DESCRIPTOR_SIZE * count, ring::DESCRIPTOR_ALIGN)?;
-        check_area(mem, "available ring", avail_ring, ring::AVAIL_META + ring::AVAIL_ELEMENT * count, ring::AVAIL_ALIGN)?;
+        check_area(
+            mem,
+            "available ring",
+            avail_ring,
+            ring::AVAIL_META + ring::AVAIL_ELEMENT * count,
+            ring::AVAIL_ALIGN,
+        )?;
         check_area(mem, "used ring", used_ring, ring::USED_META + ring::USED_ELEMENT * count, ring::USED_ALIGN)?;
         let state = virtio_queue::QueueState {
             max_size,
@@ -248,7 +254,12 @@ impl Queue {
         }
     }
 
-    pub(super) fn restore(state: QueueState, max_size: u16, event_idx: bool, mem: &GuestMemory) -> Result<Self, QueueError> {
+    pub(super) fn restore(
+        state: QueueState,
+        max_size: u16,
+        event_idx: bool,
+        mem: &GuestMemory,
+    ) -> Result<Self, QueueError> {
         let QueueState { size, ready, desc_table, avail_ring, used_ring, next_avail, next_used } = state;
         let mut queue = Self { size, desc_table, avail_ring, used_ring, ..Self::new(max_size) };
         if ready {

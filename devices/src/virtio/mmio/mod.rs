@@ -7,5 +7,5 @@ mod tests;
 mod transport;
 
 pub use spec::REGION_SIZE as MMIO_REGION_SIZE;
-pub use state::{RestoreError, TransportState};
+pub use state::TransportState;
 pub use transport::{MmioDevice, Transport};

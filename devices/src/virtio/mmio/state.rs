@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{QueueError, QueueState};
+use crate::virtio::QueueState;
 
 /// Registers and queues of one transport; untrusted when it comes back. The device's own state is separate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,26 +26,4 @@ pub struct TransportState {
     pub config_generation: u32,
     /// Every queue in order.
     pub queues: Vec<QueueState>,
-}
-
-/// Why a saved device state was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// A number does not fit.
-    #[error("saved field {field} is {value:#x}, which this device cannot have")]
-    Field {
-        /// The field by name.
-        field: &'static str,
-        /// What it was.
-        value: u64,
-    },
-    /// A queue does not fit.
-    #[error("saved queue {index}")]
-    Queue {
-        /// Which queue.
-        index: usize,
-        /// What is wrong with it.
-        #[source]
-        source: QueueError,
-    },
 }

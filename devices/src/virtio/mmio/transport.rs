@@ -1,10 +1,10 @@
 //! Registers in, queue work and effects out.
 
 use super::spec;
-use super::state::{RestoreError, TransportState};
+use super::state::TransportState;
 use crate::virtio::spec::{feature, status};
 use crate::virtio::{DeviceError, Progress, Queue, VirtioDevice};
-use crate::{Effects, GuestMemory};
+use crate::{Effects, GuestMemory, RestoreError};
 
 /// A device on the MMIO bus, of whatever type.
 pub trait MmioDevice: Send {
