@@ -1,0 +1,28 @@
+# The few commands of this repository; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup kernel build test testbed check-macos
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+setup: ## install the Debian packages that are missing (as root)
+	@conformance/setup
+
+kernel: ## build the guest kernel, print its folder; ARCH=arm64 for the other architecture
+	@kernel/build $(ARCH)
+
+build: ## build the release binaries into target/release
+	cargo build --release -p supermachine-vmm
+
+test: setup ## check format, lints and sizes, run every test that needs no KVM
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo run --quiet -p supermachine-conformance --bin size_check
+	cargo test --workspace
+
+testbed: setup ## run the tests that need KVM, in an emulated machine that has it
+	conformance/testbed/suite
+
+check-macos: setup ## type-check what macOS needs, without a Mac (as root)
+	conformance/check-macos
