@@ -1,0 +1,128 @@
+//! Chooses the back end: what the user names, or the first that passes its probe.
+
+use std::str::FromStr;
+
+use supermachine_hv::{HvError, Hypervisor, HypervisorKind};
+
+/// Environment variable with the same values as `--hypervisor`, which wins.
+pub const ENVIRONMENT: &str = "SUPERMACHINE_HYPERVISOR";
+
+/// What the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The first back end that passes its probe.
+    Auto,
+    /// This one or none: nothing falls back.
+    Only(HypervisorKind),
+}
+
+/// A name that is no back end.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown hypervisor {name:?}: use auto, kvm, hvf or soft")]
+pub struct UnknownHypervisor {
+    /// What was given.
+    pub name: String,
+}
+
+impl FromStr for Choice {
+    type Err = UnknownHypervisor;
+
+    fn from_str(name: &str) -> Result<Self, UnknownHypervisor> {
+        Ok(match name {
+            "auto" => Self::Auto,
+            "kvm" => Self::Only(HypervisorKind::Kvm),
+            "hvf" => Self::Only(HypervisorKind::Hvf),
+            "soft" => Self::Only(HypervisorKind::Soft),
+            _ => return Err(UnknownHypervisor { name: name.to_owned() }),
+        })
+    }
+}
+
+/// No back end for this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    /// The one that was asked for refused.
+    #[error(transparent)]
+    Refused(HvError),
+    /// All refused, each for its reason.
+    #[error("no hypervisor is usable here: {}", reasons.join("; "))]
+    None {
+        /// One line a back end.
+        reasons: Vec<String>,
+    },
+}
+
+/// Order of preference.
+const ORDER: [HypervisorKind; 3] = [HypervisorKind::Hvf, HypervisorKind::Kvm, HypervisorKind::Soft];
+
+/// Opens the back end. With [`Choice::Auto`] each one that is passed over on this system gives one log line.
+pub fn open(choice: Choice) -> Result<Box<dyn Hypervisor>, ChooseError> {
+    let kind = match choice {
+        Choice::Only(kind) => return probe(kind).map_err(ChooseError::Refused),
+        Choice::Auto => ORDER,
+    };
+    let mut reasons = Vec::new();
+    for kind in kind {
+        match probe(kind) {
+            Ok(hypervisor) => {
+                for reason in &reasons {
+                    log::warn!("{reason}; using {kind}");
+                }
+                return Ok(hypervisor);
+            }
+            Err(error) if is_native(kind) => reasons.push(error.to_string()),
+            Err(_) => {}
+        }
+    }
+    Err(ChooseError::None { reasons })
+}
+
+/// Whether a refusal is worth a word: HVF missing on Linux is not.
+fn is_native(kind: HypervisorKind) -> bool {
+    match kind {
+        HypervisorKind::Kvm => cfg!(target_os = "linux"),
+        HypervisorKind::Hvf => cfg!(target_os = "macos"),
+        HypervisorKind::Soft => true,
+    }
+}
+
+fn probe(kind: HypervisorKind) -> Result<Box<dyn Hypervisor>, HvError> {
+    match kind {
+        HypervisorKind::Kvm => kvm(),
+        HypervisorKind::Hvf => Err(unavailable(kind, "this build has no Hypervisor.framework back end yet")),
+        HypervisorKind::Soft => Err(unavailable(kind, "this build has no CPU emulator yet")),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn kvm() -> Result<Box<dyn Hypervisor>, HvError> {
+    supermachine_hv_kvm::probe().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kvm() -> Result<Box<dyn Hypervisor>, HvError> {
+    Err(unavailable(HypervisorKind::Kvm, "KVM is a part of Linux"))
+}
+
+fn unavailable(kind: HypervisorKind, reason: &str) -> HvError {
+    HvError::Unavailable { kind, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        assert_eq!("auto".parse::<Choice>().ok(), Some(Choice::Auto));
+        for kind in ORDER {
+            assert_eq!(kind.to_string().parse::<Choice>().ok(), Some(Choice::Only(kind)));
+        }
+        assert!("KVM".parse::<Choice>().is_err_and(|e| e.to_string().contains("use auto, kvm, hvf or soft")));
+    }
+
+    #[test]
+    fn a_named_back_end_never_falls_back() {
+        assert!(matches!(open(Choice::Only(HypervisorKind::Hvf)), Err(ChooseError::Refused(_))));
+    }
+}

@@ -1,0 +1,30 @@
+//! One microVM in one process: builds the machine, runs its vCPUs, serves its control socket.
+//!
+//! `docs/architecture.md` shows the whole; here, from the bottom up: [`layout`] and [`memory`], [`boot`], [`bus`] and
+//! [`attach`], [`backend`], [`machine`], [`vcpu`] behind its [`gate`], [`events`], and around the running machine
+//! [`life`], [`agent`], [`process`], [`control`] and [`relay`]. [`ending`] says how it all ends.
+
+pub mod agent;
+pub mod attach;
+pub mod backend;
+pub mod boot;
+pub mod bus;
+pub mod choose;
+pub mod cli;
+pub mod control;
+pub mod ending;
+pub mod events;
+pub mod gate;
+pub mod layout;
+pub mod life;
+pub mod logging;
+pub mod machine;
+pub mod memory;
+pub mod process;
+pub mod relay;
+pub mod run;
+pub mod settings;
+pub mod signals;
+pub mod terminal;
+pub mod vcpu;
+pub mod vsock_socket;
