@@ -1,7 +1,9 @@
 # The few commands of this repository; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel build test testbed check-macos
+.PHONY: help setup kernel build test testbed check-macos fuzz
+
+SECONDS ?= 60
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -19,10 +21,13 @@ test: setup ## check format, lints and sizes, run every test that needs no KVM
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo run --quiet -p supermachine-conformance --bin size_check
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 testbed: setup ## run the tests that need KVM, in an emulated machine that has it
 	conformance/testbed/suite
 
 check-macos: setup ## type-check what macOS needs, without a Mac (as root)
 	conformance/check-macos
+
+fuzz: ## hostile guests against the devices, SECONDS=60 for each property
+	SUPERMACHINE_FUZZ_SECONDS=$(SECONDS) cargo test --release -p supermachine-devices
