@@ -68,8 +68,9 @@ impl Balloon {
     fn inflate(&mut self, mem: &GuestMemory, pages: &mut Buffers) -> Result<(), DeviceError> {
         let mut raw = [0; spec::MAX_PFNS * spec::PFN_SIZE];
         let count = pages.read(mem, &mut raw)?;
-        let (numbers, _) = raw.get(..count).unwrap_or_default().as_chunks();
-        let mut numbers: Vec<u32> = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let bytes = raw.get(..count).unwrap_or_default();
+        let words = bytes.chunks_exact(spec::PFN_SIZE).filter_map(|word| word.try_into().ok());
+        let mut numbers: Vec<u32> = words.map(u32::from_le_bytes).collect();
         numbers.sort_unstable();
         numbers.dedup();
         for run in numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {

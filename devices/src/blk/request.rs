@@ -111,7 +111,7 @@ impl Request {
     fn ranges(mut self, mem: &GuestMemory, context: Context<'_>) -> Result<u32, Failure> {
         let len = self.readable.len();
         let limit = spec::RANGE_SIZE as u64 * u64::from(spec::MAX_RANGES);
-        if context.read_only || len == 0 || len > limit || len % spec::RANGE_SIZE as u64 != 0 {
+        if context.read_only || len == 0 || len > limit || !len.is_multiple_of(spec::RANGE_SIZE as u64) {
             return Err(Failure::Io);
         }
         let mut raw = vec![0; len as usize];
@@ -143,7 +143,7 @@ impl Request {
 
 /// Byte offset of a data request that lies wholly inside the device, in whole sectors, and is not too long.
 fn data_offset(sector: u64, len: u64, capacity_sectors: u64) -> Result<u64, Failure> {
-    if len > spec::MAX_DATA || len % spec::SECTOR_SIZE != 0 {
+    if len > spec::MAX_DATA || !len.is_multiple_of(spec::SECTOR_SIZE) {
         return Err(Failure::Io);
     }
     range_offset(sector, len, capacity_sectors)

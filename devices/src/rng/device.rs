@@ -69,7 +69,7 @@ impl VirtioDevice for Rng {
             let mut bytes = [0; MAX_REQUEST];
             let count = usize::try_from(chain.writable.len()).unwrap_or(MAX_REQUEST).min(MAX_REQUEST);
             let bytes = bytes.get_mut(..count).unwrap_or_default();
-            self.source.fill(bytes).map_err(|_| DeviceError::Malformed { what: "the entropy source failed" })?;
+            self.source.fill(bytes).map_err(|_| DeviceError::Host { what: "entropy source" })?;
             let written = chain.writable.write(mem, bytes)?;
             queue.push_used(mem, chain.head, written as u32)?;
         }

@@ -29,6 +29,12 @@ pub enum DeviceError {
     /// A buffer that the device cannot do without is not in guest memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The host's end failed and the device will not make something up.
+    #[error("host end failed: {what}")]
+    Host {
+        /// Which end.
+        what: &'static str,
+    },
     /// The driver broke a rule of the device type that no status byte can report.
     #[error("malformed request: {what}")]
     Malformed {

@@ -276,7 +276,7 @@ impl Queue {
 fn check_area(mem: &GuestMemory, area: &'static str, gpa: u64, len: u64, align: u64) -> Result<(), QueueError> {
     // Address zero would read as "not set up" further down.
     let usable = gpa != 0
-        && gpa % align == 0
+        && gpa.is_multiple_of(align)
         && gpa.checked_add(len).is_some()
         && usize::try_from(len).is_ok_and(|len| mem.check_range(GuestAddress(gpa), len, Permissions::ReadWrite));
     if usable { Ok(()) } else { Err(QueueError::Area { area, gpa }) }

@@ -196,10 +196,10 @@ impl Vsock {
                 self.reset_event = ResetEvent::Sent { avail_idx };
             }
         }
-        if let ResetEvent::Sent { avail_idx } = self.reset_event {
-            if event.avail_idx(mem)? != avail_idx {
-                self.reset_event = ResetEvent::Idle;
-            }
+        if let ResetEvent::Sent { avail_idx } = self.reset_event
+            && event.avail_idx(mem)? != avail_idx
+        {
+            self.reset_event = ResetEvent::Idle;
         }
         Ok(())
     }

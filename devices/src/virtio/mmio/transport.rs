@@ -258,10 +258,14 @@ impl<D: VirtioDevice> Transport<D> {
             driver_features_sel,
             queue_sel,
             interrupt_status,
-            config_generation: _,
+            config_generation,
             failure: _,
         } = self;
         device.reset();
+        // The driver reads the configuration after a reset; what changed before is no news to it.
+        if device.take_config_change() {
+            *config_generation = config_generation.wrapping_add(1);
+        }
         queues.iter_mut().for_each(Queue::reset);
         (*status, *driver_features, *interrupt_status) = (0, 0, 0);
         (*device_features_sel, *driver_features_sel, *queue_sel) = (0, 0, 0);
@@ -334,7 +338,7 @@ impl<D: VirtioDevice> MmioDevice for Transport<D> {
         data.fill(0);
         if let Some(offset) = offset.checked_sub(spec::CONFIG) {
             self.device.read_config(offset, data);
-        } else if offset % 4 == 0 && data.len() == 4 {
+        } else if offset.is_multiple_of(4) && data.len() == 4 {
             data.copy_from_slice(&self.read_register(offset).to_le_bytes());
         }
     }
@@ -345,7 +349,7 @@ impl<D: VirtioDevice> MmioDevice for Transport<D> {
             return self.announce_config();
         }
         match <[u8; 4]>::try_from(data) {
-            Ok(bytes) if offset % 4 == 0 => self.write_register(offset, u32::from_le_bytes(bytes), mem),
+            Ok(bytes) if offset.is_multiple_of(4) => self.write_register(offset, u32::from_le_bytes(bytes), mem),
             _ => Effects::NONE,
         }
     }
