@@ -39,6 +39,9 @@ pub enum FrameError {
     /// The first byte of an exit frame is not one of the protocol.
     #[error("unknown exit kind {0}")]
     UnknownExit(u8),
+    /// The byte that should name a stream names none.
+    #[error("unknown stream {0}")]
+    UnknownStream(u8),
     /// A JSON payload does not parse, or is not the message that is due.
     #[error("bad JSON in {kind} frame")]
     Json {

@@ -26,6 +26,10 @@ pub enum FrameKind {
     Exit = spec::TYPE_EXIT,
     /// What went wrong, JSON, see [`ErrorReply`](crate::ErrorReply).
     Error = spec::TYPE_ERROR,
+    /// The reader of a stream takes more of it, see [`Window`](crate::Window).
+    Window = spec::TYPE_WINDOW,
+    /// The reader of a stream wants no more of it, see [`Close`](crate::Close).
+    Close = spec::TYPE_CLOSE,
     /// A hello or a reply, JSON, see [`Control`](crate::Control).
     Control = spec::TYPE_CONTROL,
     /// What is asked for, JSON, see [`Request`](crate::Request).
@@ -42,7 +46,8 @@ impl FrameKind {
     pub const fn fixed_len(self) -> Option<u32> {
         match self {
             Self::Resize | Self::Signal => Some(4),
-            Self::Exit => Some(5),
+            Self::Exit | Self::Window => Some(5),
+            Self::Close => Some(1),
             _ => None,
         }
     }
@@ -57,6 +62,8 @@ impl FrameKind {
             Self::Signal => "signal",
             Self::Exit => "exit",
             Self::Error => "error",
+            Self::Window => "window",
+            Self::Close => "close",
             Self::Control => "control",
             Self::Request => "request",
         }
@@ -75,6 +82,8 @@ impl TryFrom<u8> for FrameKind {
             spec::TYPE_SIGNAL => Self::Signal,
             spec::TYPE_EXIT => Self::Exit,
             spec::TYPE_ERROR => Self::Error,
+            spec::TYPE_WINDOW => Self::Window,
+            spec::TYPE_CLOSE => Self::Close,
             spec::TYPE_CONTROL => Self::Control,
             spec::TYPE_REQUEST => Self::Request,
             other => return Err(FrameError::UnknownKind(other)),

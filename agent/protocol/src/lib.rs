@@ -22,4 +22,4 @@ pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameKind, Header, encode_frame, encode_json};
 pub use message::{Control, ErrorCode, ErrorReply, Exec, Hello, Mount, Request, User};
-pub use payload::{ExitStatus, Signal, WindowSize};
+pub use payload::{Close, ExitStatus, Signal, Stream, Window, WindowSize};

@@ -19,6 +19,50 @@ pub struct WindowSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub u32);
 
+/// One of a process's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard input: the agent reads it.
+    Stdin,
+    /// Standard output: the host reads it.
+    Stdout,
+    /// Standard error: the host reads it.
+    Stderr,
+}
+
+impl Stream {
+    /// The kind of the frames that carry this stream; its type byte names the stream in other frames.
+    pub const fn kind(self) -> FrameKind {
+        match self {
+            Self::Stdin => FrameKind::Stdin,
+            Self::Stdout => FrameKind::Stdout,
+            Self::Stderr => FrameKind::Stderr,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Result<Self, FrameError> {
+        match FrameKind::try_from(byte)? {
+            FrameKind::Stdin => Ok(Self::Stdin),
+            FrameKind::Stdout => Ok(Self::Stdout),
+            FrameKind::Stderr => Ok(Self::Stderr),
+            _ => Err(FrameError::UnknownStream(byte)),
+        }
+    }
+}
+
+/// The reader of a stream took `bytes` bytes and can take as many more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Which stream.
+    pub stream: Stream,
+    /// Bytes.
+    pub bytes: u32,
+}
+
+/// The reader of a stream will read no more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close(pub Stream);
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -75,6 +119,38 @@ impl TryFrom<&Frame> for Signal {
 
     fn try_from(frame: &Frame) -> Result<Self, FrameError> {
         fixed(frame, FrameKind::Signal).map(|bytes| Self(u32::from_be_bytes(bytes)))
+    }
+}
+
+impl From<Window> for Frame {
+    fn from(window: Window) -> Self {
+        let mut payload = vec![window.stream.kind().byte()];
+        payload.extend_from_slice(&window.bytes.to_be_bytes());
+        Self { kind: FrameKind::Window, payload }
+    }
+}
+
+impl TryFrom<&Frame> for Window {
+    type Error = FrameError;
+
+    fn try_from(frame: &Frame) -> Result<Self, FrameError> {
+        let [stream, bytes @ ..] = fixed::<5>(frame, FrameKind::Window)?;
+        Ok(Self { stream: Stream::from_byte(stream)?, bytes: u32::from_be_bytes(bytes) })
+    }
+}
+
+impl From<Close> for Frame {
+    fn from(close: Close) -> Self {
+        Self { kind: FrameKind::Close, payload: vec![close.0.kind().byte()] }
+    }
+}
+
+impl TryFrom<&Frame> for Close {
+    type Error = FrameError;
+
+    fn try_from(frame: &Frame) -> Result<Self, FrameError> {
+        let [stream] = fixed(frame, FrameKind::Close)?;
+        Stream::from_byte(stream).map(Self)
     }
 }
 

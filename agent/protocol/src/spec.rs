@@ -20,6 +20,9 @@ pub const MAX_STDIN: u32 = 1 << 20;
 /// Largest stdout or stderr payload that the agent sends, in bytes.
 pub const MAX_OUTPUT: u32 = 64 << 10;
 
+/// Bytes of each stream of a process that may be under way before its reader has said that it takes more.
+pub const WINDOW: u32 = 256 << 10;
+
 /// `PATH` used for the look-up of a program if the request's environment has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -37,6 +40,10 @@ pub const TYPE_SIGNAL: u8 = 4;
 pub const TYPE_EXIT: u8 = 5;
 /// Type byte of [`FrameKind::Error`](crate::FrameKind::Error).
 pub const TYPE_ERROR: u8 = 6;
+/// Type byte of [`FrameKind::Window`](crate::FrameKind::Window).
+pub const TYPE_WINDOW: u8 = 7;
+/// Type byte of [`FrameKind::Close`](crate::FrameKind::Close).
+pub const TYPE_CLOSE: u8 = 8;
 /// Type byte of [`FrameKind::Control`](crate::FrameKind::Control).
 pub const TYPE_CONTROL: u8 = 0xfe;
 /// Type byte of [`FrameKind::Request`](crate::FrameKind::Request).
