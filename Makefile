@@ -24,6 +24,7 @@ test: setup ## check format, lints and sizes, run every test that needs no KVM
 	cargo test --workspace --no-fail-fast
 
 testbed: setup ## run the tests that need KVM, in an emulated machine that has it
+	cargo test -p supermachine-conformance --test testbed -- --ignored
 	conformance/testbed/suite
 
 check-macos: setup ## type-check what macOS needs, without a Mac (as root)
