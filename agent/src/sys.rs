@@ -1,0 +1,96 @@
+//! System calls that have no safe wrapper (or one that knows too few signals).
+// UNSAFETY: raw system calls; each takes only integers, or pointers to locals that outlive it.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use supermachine_agent_protocol::{ExitStatus, WindowSize};
+
+/// Undoes what the agent's own parent left it, so that processes do not inherit it: ignored signals, and
+/// descriptors that are open across an exec.
+pub(crate) fn drop_inheritance() {
+    // All zero is the kernel's `struct sigaction` for the default action, on every architecture.
+    let default = [0_u64; 4];
+    let set_size = size_of::<u64>();
+    // SAFETY: the calls take integers and a pointer to a local that is as large as the kernel's struct; a default
+    // action is always sound. They fail for signals that cannot be changed and on kernels without the call, which
+    // is no error here. The C library's wrapper would leave out two signals, which its posix_spawn ignores.
+    unsafe {
+        for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), set_size);
+        }
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+/// Owns a descriptor that a system call has just returned.
+pub(crate) fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: callers pass a descriptor that the kernel has just made for them, so nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A descriptor that becomes readable when the child `pid` ends; `pid` is not yet reaped.
+pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers; it makes a close-on-exec descriptor or fails.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).map(own).ok_or_else(io::Error::last_os_error)
+}
+
+/// How many bytes can be read from a pipe now.
+pub(crate) fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and `count` is one.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    checked(result)?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Sets a terminal's size; the kernel tells its foreground processes.
+pub(crate) fn set_window_size(terminal: impl AsFd, size: WindowSize) -> io::Result<()> {
+    let size = libc::winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, and `size` is one.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    checked(result)
+}
+
+/// Opens the other end of a pseudo-terminal without a path, so whatever is mounted at `/dev/pts`.
+pub(crate) fn open_terminal(master: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags by value and returns a new descriptor or fails.
+    let fd = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    checked(fd)?;
+    Ok(own(fd))
+}
+
+/// Sends a signal to a process, or with a negative number to a process group.
+pub(crate) fn kill(pid: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: the call takes two integers.
+    checked(unsafe { libc::kill(pid, signal) })
+}
+
+/// Reaps the child `pid` if it has ended.
+pub(crate) fn reap(pid: libc::pid_t) -> io::Result<Option<ExitStatus>> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: waitpid writes one int, and `status` is one.
+    let reaped = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+    checked(reaped)?;
+    let number = |value: libc::c_int| u32::try_from(value).unwrap_or(0);
+    Ok(match reaped {
+        0 => None,
+        _ if libc::WIFSIGNALED(status) => Some(ExitStatus::Signaled(number(libc::WTERMSIG(status)))),
+        _ => Some(ExitStatus::Exited(number(libc::WEXITSTATUS(status)))),
+    })
+}
+
+/// Kills the child `pid` and waits for its end.
+pub(crate) fn kill_and_reap(pid: libc::pid_t) {
+    // It is a child that is not reaped, so neither call has a reason to fail.
+    let _ = kill(pid, libc::SIGKILL);
+    // SAFETY: waitpid may be given no place for the status.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
