@@ -8,6 +8,7 @@ use supermachine_agent_protocol::spec::DEFAULT_PATH;
 use supermachine_agent_protocol::{Exec, User, WindowSize};
 
 use crate::choose::{self, Choice};
+use crate::root::ROOT;
 use crate::settings::{Disk, Settings};
 use crate::terminal;
 
@@ -73,6 +74,7 @@ impl From<Cli> for Settings {
             user: cli.user.0,
             tty: cli.tty.then(|| terminal::size().unwrap_or(WindowSize { rows: 24, cols: 80 })),
             stdin: true,
+            root: cli.root_disk.map(|_| ROOT.to_owned()),
             ..Exec::new(cli.command)
         });
         Self {

@@ -197,7 +197,7 @@ impl Server {
         let up = self.life.up();
         let state = match &up {
             _ if self.machine.gate.is_paused() => State::Paused,
-            _ if crate::events::Life::is_stopping(self.life.as_ref()) => State::Stopping,
+            _ if self.life.is_stopping() => State::Stopping,
             Some(_) => State::Running,
             None => State::Booting,
         };

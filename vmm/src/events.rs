@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use mio::{Events, Poll, Token, Waker};
 use supermachine_agent_protocol::Hello;
 
-use crate::agent::{self, AgentError};
+use crate::agent::AgentError;
 use crate::backend::vsock::{FIRST_TOKEN, Streams};
 use crate::ending::{self, Ending};
+use crate::life::Lifecycle;
 use crate::machine::Machine;
 use crate::vcpu::VcpuEnd;
 
@@ -21,7 +22,7 @@ pub enum Event {
     Service(usize),
     /// The agent called: this end of the connection carries its hello.
     AgentCalled(UnixStream),
-    /// The agent said hello, or its call failed.
+    /// The agent said hello and the guest is ready for processes, or that failed.
     AgentUp(Result<Hello, AgentError>),
     /// A vCPU ended by itself.
     VcpuEnded {
@@ -62,14 +63,6 @@ pub struct EventLoop {
     streams: Arc<Streams>,
 }
 
-/// What the loop needs of the machine's life, beyond the machine itself.
-pub trait Life {
-    /// The guest is up.
-    fn agent_up(&self, hello: Hello);
-    /// Whether the guest was asked to end, so that a reset is what was wanted.
-    fn is_stopping(&self) -> bool;
-}
-
 impl EventLoop {
     /// A loop with nothing to watch yet.
     pub fn new() -> io::Result<Self> {
@@ -91,7 +84,7 @@ impl EventLoop {
     }
 
     /// Runs until the machine ends.
-    pub fn run(mut self, machine: &Machine, life: &dyn Life) -> io::Result<Ending> {
+    pub fn run(mut self, machine: &Machine, life: &Arc<Lifecycle>) -> io::Result<Ending> {
         let mut ready = Events::with_capacity(128);
         loop {
             match self.poll.poll(&mut ready, None) {
@@ -118,10 +111,10 @@ impl EventLoop {
         }
     }
 
-    fn handle(&self, event: Event, machine: &Machine, life: &dyn Life) -> Option<Ending> {
+    fn handle(&self, event: Event, machine: &Machine, life: &Arc<Lifecycle>) -> Option<Ending> {
         match event {
             Event::Service(index) => machine.service(index),
-            Event::AgentCalled(socket) => self.read_call(socket),
+            Event::AgentCalled(socket) => self.welcome(socket, life),
             Event::AgentUp(Ok(hello)) => life.agent_up(hello),
             Event::AgentUp(Err(error)) => return Some(Ending::Agent { message: ending::chain(&error) }),
             Event::VcpuEnded { end: VcpuEnd::GuestReset, .. } if life.is_stopping() => return Some(Ending::Shutdown),
@@ -131,12 +124,12 @@ impl EventLoop {
         None
     }
 
-    /// Reads the agent's hello on a thread of its own: the loop has to move its bytes.
-    fn read_call(&self, socket: UnixStream) {
-        let events = self.sender();
-        let read = move || events.send(Event::AgentUp(agent::read_call(socket)));
-        if let Err(error) = std::thread::Builder::new().name("agent-call".into()).spawn(read) {
-            let message = format!("no thread to read its call: {error}");
+    /// Welcomes the agent on a thread of its own: this loop has to move the bytes.
+    fn welcome(&self, socket: UnixStream, life: &Arc<Lifecycle>) {
+        let (events, life) = (self.sender(), life.clone());
+        let welcome = move || events.send(Event::AgentUp(life.welcome(socket)));
+        if let Err(error) = std::thread::Builder::new().name("agent-call".into()).spawn(welcome) {
+            let message = format!("no thread to take its call: {error}");
             self.sender.send(Event::End(Ending::Agent { message }));
         }
     }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::net::UnixStream;
 use supermachine_agent_protocol::blocking::FrameWriter;
-use supermachine_agent_protocol::{FrameKind, Hello, Signal};
+use supermachine_agent_protocol::{Frame, Hello, Signal};
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent, AgentError};
 use crate::ending::Ending;
-use crate::events::{Event, EventSender, Life};
+use crate::events::{Event, EventSender};
+use crate::root;
 
 #[derive(Default)]
 struct State {
@@ -27,6 +28,7 @@ pub struct Lifecycle {
     changed: Condvar,
     events: EventSender,
     agent: Agent,
+    root_disk: Option<usize>,
 }
 
 /// A signal that cannot be delivered.
@@ -41,9 +43,9 @@ pub enum SignalError {
 }
 
 impl Lifecycle {
-    /// A machine that was started at `started`.
-    pub fn new(started: Instant, events: EventSender, agent: Agent) -> Self {
-        Self { started, state: Mutex::default(), changed: Condvar::new(), events, agent }
+    /// A machine that was started at `started`, with this disk as the root of its processes.
+    pub fn new(started: Instant, events: EventSender, agent: Agent, root_disk: Option<usize>) -> Self {
+        Self { started, state: Mutex::default(), changed: Condvar::new(), events, agent, root_disk }
     }
 
     /// The agent, once the guest is up; waits for that.
@@ -85,17 +87,11 @@ impl Lifecycle {
         writer.send_frame(Signal(number)).map_err(|_| SignalError::NoProcess)
     }
 
-    /// Tells the main process that its terminal has a new size.
-    pub fn resize(&self, size: supermachine_agent_protocol::WindowSize) {
-        if let Some(writer) = self.lock().main.as_mut() {
-            // A process that ended in between has no use for it.
-            let _ = writer.send_frame(size);
-        }
-    }
-
-    /// Sends standard input to the main process; `false` once it takes no more.
-    pub fn stdin(&self, bytes: &[u8]) -> bool {
-        self.lock().main.as_mut().is_some_and(|writer| writer.send(FrameKind::Stdin, bytes).is_ok())
+    /// Sends a frame to the main process; `false` once there is none any more.
+    ///
+    /// Never waits for the process: each stream has a window, so the connection always takes what is sent.
+    pub fn send(&self, frame: impl Into<Frame>) -> bool {
+        self.lock().main.as_mut().is_some_and(|writer| writer.send_frame(frame).is_ok())
     }
 
     /// Ends the machine.
@@ -112,10 +108,18 @@ impl Lifecycle {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Life for Lifecycle {
-    fn agent_up(&self, hello: Hello) {
+    /// Takes the agent's first call and makes the guest ready for processes.
+    pub fn welcome(&self, socket: UnixStream) -> Result<Hello, AgentError> {
+        let hello = agent::read_call(socket)?;
+        if let Some(slot) = self.root_disk {
+            root::mount(&self.agent, slot)?;
+        }
+        Ok(hello)
+    }
+
+    /// The guest is ready.
+    pub fn agent_up(&self, hello: Hello) {
         let mut state = self.lock();
         let boot = self.started.elapsed();
         log::info!(
@@ -129,7 +133,8 @@ impl Life for Lifecycle {
         self.changed.notify_all();
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether the guest was asked to end, so that a reset is what was wanted.
+    pub fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 }

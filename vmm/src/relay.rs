@@ -49,9 +49,17 @@ fn pass(
 }
 
 fn is_input(kind: FrameKind) -> bool {
-    matches!(kind, FrameKind::Stdin | FrameKind::Resize | FrameKind::Signal)
+    matches!(kind, FrameKind::Stdin | FrameKind::Resize | FrameKind::Signal | FrameKind::Window | FrameKind::Close)
 }
 
 fn is_output(kind: FrameKind) -> bool {
-    matches!(kind, FrameKind::Stdout | FrameKind::Stderr | FrameKind::Exit | FrameKind::Error)
+    matches!(
+        kind,
+        FrameKind::Stdout
+            | FrameKind::Stderr
+            | FrameKind::Exit
+            | FrameKind::Error
+            | FrameKind::Window
+            | FrameKind::Close
+    )
 }

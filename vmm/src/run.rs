@@ -74,7 +74,7 @@ pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
     let dialer = HostDialer::new(streams.clone(), events.clone(), settings.vsock.clone());
     let machine = Arc::new(Machine::build(settings, hypervisor.as_ref(), &events, Box::new(dialer))?);
     let agent = Agent::new(machine.vsock.clone(), streams);
-    let life = Arc::new(Lifecycle::new(started, events.clone(), agent.clone()));
+    let life = Arc::new(Lifecycle::new(started, events.clone(), agent.clone(), settings.root_disk));
 
     let control = settings.control.as_deref().map(ControlSocket::bind).transpose()?;
     let vsock = settings.vsock.as_deref().map(|path| serve_vsock(path, &agent)).transpose()?;
@@ -86,11 +86,11 @@ pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
         control.serve(&machine, &life)?;
     }
     let terminal = match &settings.main {
-        Some(exec) => start_main(exec, settings.root_disk, &life, &events).map_err(host("terminal or thread"))?,
+        Some(exec) => start_main(exec, &life, &events).map_err(host("terminal or thread"))?,
         None => None,
     };
 
-    let ending = event_loop.run(&machine, life.as_ref()).map_err(host("event loop"))?;
+    let ending = event_loop.run(&machine, &life).map_err(host("event loop"))?;
     machine.gate.stop();
     drop((control, vsock, terminal));
     let (status, message) = ending.explain(&machine.console);
@@ -103,15 +103,10 @@ fn serve_vsock(path: &Path, agent: &Agent) -> Result<VsockSocket, RunError> {
 }
 
 /// Starts the thread that runs the main process; the terminal is raw from here on, if the process has one.
-fn start_main(
-    exec: &Exec,
-    root_disk: Option<usize>,
-    life: &Arc<Lifecycle>,
-    events: &EventSender,
-) -> io::Result<Option<RawMode>> {
+fn start_main(exec: &Exec, life: &Arc<Lifecycle>, events: &EventSender) -> io::Result<Option<RawMode>> {
     let terminal = if exec.tty.is_some() { RawMode::enter()? } else { None };
     let (exec, life, events) = (exec.clone(), life.clone(), events.clone());
-    let run = move || events.send(Event::End(process::run(&life, exec, root_disk)));
+    let run = move || events.send(Event::End(process::run(&life, exec)));
     std::thread::Builder::new().name("main-process".into()).spawn(run)?;
     Ok(terminal)
 }

@@ -40,7 +40,7 @@ pub fn watch(
         while let Ok(signal) = set.wait() {
             if signal == Signal::SIGWINCH {
                 if let Some(size) = terminal::size() {
-                    life.resize(size);
+                    life.send(size);
                 }
                 continue;
             }

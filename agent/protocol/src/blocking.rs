@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::spec::{HEADER_LEN, VERSION};
 use crate::{
-    Control, ErrorCode, ErrorReply, Frame, FrameError, FrameKind, Header, Hello, Request,
-    encode_frame, encode_json,
+    Control, ErrorCode, ErrorReply, Frame, FrameError, FrameKind, Header, Hello, Request, encode_frame, encode_json,
 };
 
 /// Errors of a conversation.
@@ -39,21 +38,14 @@ pub enum ConnectionError {
 }
 
 /// Writes one frame.
-pub fn write_frame(
-    to: &mut impl Write,
-    kind: FrameKind,
-    payload: &[u8],
-) -> Result<(), ConnectionError> {
+pub fn write_frame(to: &mut impl Write, kind: FrameKind, payload: &[u8]) -> Result<(), ConnectionError> {
     let mut bytes = Vec::new();
     encode_frame(kind, payload, &mut bytes)?;
     Ok(to.write_all(&bytes)?)
 }
 
 /// Reads one frame of at most `max_payload` bytes; `None` if the stream ends before its first byte.
-pub fn read_frame(
-    from: &mut impl Read,
-    max_payload: u32,
-) -> Result<Option<Frame>, ConnectionError> {
+pub fn read_frame(from: &mut impl Read, max_payload: u32) -> Result<Option<Frame>, ConnectionError> {
     let mut bytes = [0; HEADER_LEN];
     let mut have = 0;
     while let Some(free) = bytes.get_mut(have..).filter(|free| !free.is_empty()) {
@@ -71,10 +63,7 @@ pub fn read_frame(
     if u64::try_from(count).ok() != Some(u64::from(header.len)) {
         return Err(ConnectionError::Closed);
     }
-    Ok(Some(Frame {
-        kind: header.kind,
-        payload,
-    }))
+    Ok(Some(Frame { kind: header.kind, payload }))
 }
 
 /// The receiving direction.
@@ -121,10 +110,7 @@ pub struct FrameWriter<W> {
 impl<W: Write> FrameWriter<W> {
     /// Writes frames to `to`.
     pub fn new(to: W) -> Self {
-        Self {
-            to,
-            bytes: Vec::new(),
-        }
+        Self { to, bytes: Vec::new() }
     }
 
     /// Sends a frame with this payload.
@@ -141,11 +127,7 @@ impl<W: Write> FrameWriter<W> {
     }
 
     /// Sends a frame with `message` as JSON.
-    pub fn send_json<T: Serialize>(
-        &mut self,
-        kind: FrameKind,
-        message: &T,
-    ) -> Result<(), ConnectionError> {
+    pub fn send_json<T: Serialize>(&mut self, kind: FrameKind, message: &T) -> Result<(), ConnectionError> {
         self.bytes.clear();
         encode_json(kind, message, &mut self.bytes)?;
         Ok(self.to.write_all(&self.bytes)?)
@@ -174,18 +156,14 @@ pub struct Connection<R, W> {
 impl<R: Read, W: Write> Connection<R, W> {
     /// A conversation over two halves of a stream, for example a socket and its `try_clone`, or `&socket` twice.
     pub fn new(from: R, to: W, max_payload: u32) -> Self {
-        Self {
-            reader: FrameReader::new(from, max_payload),
-            writer: FrameWriter::new(to),
-        }
+        Self { reader: FrameReader::new(from, max_payload), writer: FrameWriter::new(to) }
     }
 
     /// Exchanges hellos, from either side; gives the peer's.
     ///
     /// A peer of another version is told so in an error frame.
     pub fn hello(&mut self, ours: &Hello) -> Result<Hello, ConnectionError> {
-        self.writer
-            .send_json(FrameKind::Control, &Control::Hello(ours.clone()))?;
+        self.writer.send_json(FrameKind::Control, &Control::Hello(ours.clone()))?;
         let theirs = match self.reply()? {
             Control::Hello(theirs) => theirs,
             other => return Err(ConnectionError::Unexpected(other)),
@@ -193,19 +171,10 @@ impl<R: Read, W: Write> Connection<R, W> {
         if theirs.version == VERSION {
             return Ok(theirs);
         }
-        let message = format!(
-            "protocol version {} is not spoken here, only {VERSION}",
-            theirs.version
-        );
-        let reply = ErrorReply {
-            code: ErrorCode::BadVersion,
-            errno: None,
-            message,
-        };
+        let message = format!("protocol version {} is not spoken here, only {VERSION}", theirs.version);
+        let reply = ErrorReply { code: ErrorCode::BadVersion, errno: None, message };
         self.writer.send_json(FrameKind::Error, &reply)?;
-        Err(ConnectionError::Version {
-            theirs: theirs.version,
-        })
+        Err(ConnectionError::Version { theirs: theirs.version })
     }
 
     /// Sends a request and gives the agent's answer to it.

@@ -18,31 +18,19 @@ pub struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    Header {
-        bytes: [u8; HEADER_LEN],
-        have: usize,
-    },
-    Payload {
-        header: Header,
-        payload: Vec<u8>,
-    },
+    Header { bytes: [u8; HEADER_LEN], have: usize },
+    Payload { header: Header, payload: Vec<u8> },
     Refused,
 }
 
 impl State {
-    const START: Self = Self::Header {
-        bytes: [0; HEADER_LEN],
-        have: 0,
-    };
+    const START: Self = Self::Header { bytes: [0; HEADER_LEN], have: 0 };
 }
 
 impl Decoder {
     /// A decoder that refuses payloads above `max_payload` bytes (and never accepts more than the protocol's limit).
     pub fn new(max_payload: u32) -> Self {
-        Self {
-            max_payload: max_payload.min(MAX_PAYLOAD),
-            state: State::START,
-        }
+        Self { max_payload: max_payload.min(MAX_PAYLOAD), state: State::START }
     }
 
     /// Changes the payload limit in bytes, from the next header on.
@@ -57,13 +45,8 @@ impl Decoder {
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         loop {
             match std::mem::replace(&mut self.state, State::Refused) {
-                State::Header {
-                    mut bytes,
-                    mut have,
-                } => {
-                    while let (Some(slot), Some((first, rest))) =
-                        (bytes.get_mut(have), input.split_first())
-                    {
+                State::Header { mut bytes, mut have } => {
+                    while let (Some(slot), Some((first, rest))) = (bytes.get_mut(have), input.split_first()) {
                         *slot = *first;
                         *input = rest;
                         have += 1;
@@ -76,10 +59,7 @@ impl Decoder {
                     let payload = Vec::with_capacity(wanted(header).min(FIRST_RESERVE));
                     self.state = State::Payload { header, payload };
                 }
-                State::Payload {
-                    header,
-                    mut payload,
-                } => {
+                State::Payload { header, mut payload } => {
                     let missing = wanted(header).saturating_sub(payload.len());
                     let (taken, rest) = input.split_at(missing.min(input.len()));
                     payload.extend_from_slice(taken);
@@ -89,10 +69,7 @@ impl Decoder {
                         return Ok(None);
                     }
                     self.state = State::START;
-                    return Ok(Some(Frame {
-                        kind: header.kind,
-                        payload,
-                    }));
+                    return Ok(Some(Frame { kind: header.kind, payload }));
                 }
                 State::Refused => return Err(FrameError::Poisoned),
             }

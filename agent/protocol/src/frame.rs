@@ -123,9 +123,7 @@ impl Header {
     fn checked(kind: FrameKind, len: u64, max: u32) -> Result<Self, FrameError> {
         let max = max.min(spec::MAX_PAYLOAD);
         match (kind.fixed_len(), u32::try_from(len)) {
-            (Some(want), short) if short != Ok(want) => {
-                Err(FrameError::WrongLength { kind, len, want })
-            }
+            (Some(want), short) if short != Ok(want) => Err(FrameError::WrongLength { kind, len, want }),
             (_, Ok(short)) if short <= max => Ok(Self { kind, len: short }),
             _ => Err(FrameError::TooLong { kind, len, max }),
         }
@@ -144,8 +142,7 @@ pub struct Frame {
 impl Frame {
     /// A frame whose payload is `message` as JSON.
     pub fn json<T: Serialize>(kind: FrameKind, message: &T) -> Result<Self, FrameError> {
-        let payload =
-            serde_json::to_vec(message).map_err(|source| FrameError::Json { kind, source })?;
+        let payload = serde_json::to_vec(message).map_err(|source| FrameError::Json { kind, source })?;
         Ok(Self { kind, payload })
     }
 
@@ -156,22 +153,12 @@ impl Frame {
 
     /// Gives the frame back if it is of type `want`.
     pub fn expect(self, want: FrameKind) -> Result<Self, FrameError> {
-        if self.kind == want {
-            Ok(self)
-        } else {
-            Err(FrameError::WrongKind {
-                got: self.kind,
-                want,
-            })
-        }
+        if self.kind == want { Ok(self) } else { Err(FrameError::WrongKind { got: self.kind, want }) }
     }
 
     /// Parses the payload as JSON.
     pub fn parse_json<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
-        serde_json::from_slice(&self.payload).map_err(|source| FrameError::Json {
-            kind: self.kind,
-            source,
-        })
+        serde_json::from_slice(&self.payload).map_err(|source| FrameError::Json { kind: self.kind, source })
     }
 }
 
@@ -186,10 +173,6 @@ pub fn encode_frame(kind: FrameKind, payload: &[u8], out: &mut Vec<u8>) -> Resul
 }
 
 /// Appends a frame with `message` as JSON to `out`; nothing is appended if that is too long.
-pub fn encode_json<T: Serialize>(
-    kind: FrameKind,
-    message: &T,
-    out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
+pub fn encode_json<T: Serialize>(kind: FrameKind, message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     Frame::json(kind, message)?.encode(out)
 }

@@ -11,6 +11,7 @@
 //! `docs/agent-protocol.md` describes the protocol message by message.
 
 pub mod blocking;
+mod credit;
 mod decoder;
 mod error;
 mod frame;
@@ -18,6 +19,7 @@ mod message;
 mod payload;
 pub mod spec;
 
+pub use credit::Credit;
 pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameKind, Header, encode_frame, encode_json};

@@ -21,11 +21,7 @@ pub struct Hello {
 impl Hello {
     /// A hello of this protocol version.
     pub fn new(software: impl Into<String>) -> Self {
-        Self {
-            version: spec::VERSION,
-            software: software.into(),
-            kernel: None,
-        }
+        Self { version: spec::VERSION, software: software.into(), kernel: None }
     }
 }
 

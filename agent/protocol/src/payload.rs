@@ -86,10 +86,7 @@ impl From<WindowSize> for Frame {
     fn from(size: WindowSize) -> Self {
         let mut payload = size.rows.to_be_bytes().to_vec();
         payload.extend_from_slice(&size.cols.to_be_bytes());
-        Self {
-            kind: FrameKind::Resize,
-            payload,
-        }
+        Self { kind: FrameKind::Resize, payload }
     }
 }
 
@@ -98,19 +95,13 @@ impl TryFrom<&Frame> for WindowSize {
 
     fn try_from(frame: &Frame) -> Result<Self, FrameError> {
         let [a, b, c, d] = fixed(frame, FrameKind::Resize)?;
-        Ok(Self {
-            rows: u16::from_be_bytes([a, b]),
-            cols: u16::from_be_bytes([c, d]),
-        })
+        Ok(Self { rows: u16::from_be_bytes([a, b]), cols: u16::from_be_bytes([c, d]) })
     }
 }
 
 impl From<Signal> for Frame {
     fn from(signal: Signal) -> Self {
-        Self {
-            kind: FrameKind::Signal,
-            payload: signal.0.to_be_bytes().to_vec(),
-        }
+        Self { kind: FrameKind::Signal, payload: signal.0.to_be_bytes().to_vec() }
     }
 }
 
@@ -162,10 +153,7 @@ impl From<ExitStatus> for Frame {
         };
         let mut payload = vec![kind];
         payload.extend_from_slice(&value.to_be_bytes());
-        Self {
-            kind: FrameKind::Exit,
-            payload,
-        }
+        Self { kind: FrameKind::Exit, payload }
     }
 }
 
@@ -185,10 +173,7 @@ impl TryFrom<&Frame> for ExitStatus {
 
 fn fixed<const N: usize>(frame: &Frame, want: FrameKind) -> Result<[u8; N], FrameError> {
     if frame.kind != want {
-        return Err(FrameError::WrongKind {
-            got: frame.kind,
-            want,
-        });
+        return Err(FrameError::WrongKind { got: frame.kind, want });
     }
     <[u8; N]>::try_from(frame.payload.as_slice()).map_err(|_| FrameError::WrongLength {
         kind: want,

@@ -97,7 +97,7 @@ mod tests {
         for vcpus in [1, 2, 16] {
             let table = configuration(vcpus);
             assert_eq!(table.iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);
-            assert_eq!(u16::from_le_bytes([table[34], table[35]]) as u32, vcpus + 1 + 1 + 24 + 2);
+            assert_eq!(u32::from(u16::from_le_bytes([table[34], table[35]])), vcpus + 1 + 1 + 24 + 2);
             assert_eq!(usize::from(u16::from_le_bytes([table[4], table[5]])), table.len());
             assert!(table.len() as u64 + POINTER_SIZE <= layout::HIGH_RAM - layout::MP_TABLE);
         }

@@ -1,0 +1,127 @@
+//! The control socket.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use supermachine_agent_protocol::ExitStatus;
+use supermachine_vmm_api::{Client, ClientError, Reply, Request, State};
+
+use crate::harness::{Config, noise, wait_for};
+
+fn status(client: &mut Client) -> supermachine_vmm_api::Status {
+    match client.request(&Request::Status {}).expect("a reply") {
+        Reply::Status(status) => *status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn status_and_stats_tell_what_is() {
+    let machine = Config::new().arg("--memory=128M").start();
+    let mut client = machine.client();
+    let status = status(&mut client);
+    assert_eq!((status.state, status.memory_mib, status.vcpus), (State::Running, 128, 1));
+    assert_eq!(status.pid, machine.pid());
+    assert!(status.kernel.is_some_and(|kernel| kernel.starts_with("6.12.")), "the guest's kernel");
+    assert!(status.boot_ms.is_some_and(|ms| ms > 0 && ms <= status.uptime_ms));
+    machine.exec(&["md5sum", "/bin/busybox"]);
+    let Reply::Stats(stats) = client.request(&Request::Stats {}).expect("a reply") else { panic!("not stats") };
+    assert!(stats.vcpus[0].exits > 0);
+    assert!(stats.disks[0].read_bytes > 100_000, "{stats:?}");
+    let mode = std::fs::metadata(machine.config.control_path()).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_pause_stops_the_guest_and_a_resume_lets_it_go_on() {
+    let machine = Config::new().start();
+    let mut client = machine.client();
+    let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+    let (mut reader, _writer, _) = machine.client().exec(machine.spec(&["sh", "-c", script])).expect("starts");
+    reader.frame().expect("the first number");
+    for _ in 0..2 {
+        assert_eq!(client.request(&Request::Pause {}).expect("a reply"), Reply::Ok {});
+    }
+    assert_eq!(status(&mut client).state, State::Paused);
+    // All that was on its way before the pause comes out; then nothing more may come.
+    let socket = reader.get_ref().try_clone().expect("a socket");
+    socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a timeout");
+    while reader.next_frame().is_ok() {}
+    assert!(reader.next_frame().is_err(), "output of a paused guest");
+    let refused = client.request(&Request::Shutdown {});
+    assert!(matches!(refused, Err(ClientError::Refused(reply)) if reply.message.contains("resume it")));
+    assert_eq!(client.request(&Request::Resume {}).expect("a reply"), Reply::Ok {});
+    socket.set_read_timeout(None).expect("no timeout");
+    assert!(reader.frame().is_ok(), "output after the resume");
+    assert_eq!(status(&mut client).state, State::Running);
+}
+
+#[test]
+fn an_empty_disk_gets_its_backing_while_the_guest_runs() {
+    let config = Config::new().arg("--disk=none").arg("--disk=none");
+    let image = config.dir().join("image");
+    let content = noise(3 << 20);
+    std::fs::write(&image, &content).expect("an image");
+    let machine = config.start();
+    let sectors = |disk: &str| {
+        let result = machine.exec(&["sh", "-c", &format!("grep ' {disk}$' /proc/partitions | tr -s ' '")]);
+        result.text()
+    };
+    assert_eq!(sectors("vdb"), "", "an empty disk has no size");
+    let mut client = machine.client();
+    let attach = |slot, path: &std::path::Path, read_only| Request::AttachDisk { slot, path: path.into(), read_only };
+    assert_eq!(client.request(&attach(1, &image, false)).expect("a reply"), Reply::Ok {});
+    wait_for(|| sectors("vdb").contains(" 3072 "), "the new capacity");
+    let sum = machine.exec(&["sh", "-c", "md5sum < /dev/vdb"]).text();
+    let expected = machine.exec_with_input(&["md5sum"], content.clone()).text();
+    assert_eq!(sum, expected);
+    let written = machine
+        .exec_with_input(&["sh", "-c", "dd of=/dev/vdb bs=4096 seek=1 conv=notrunc 2>/dev/null; sync"], vec![7; 4096]);
+    assert_eq!(written.status, ExitStatus::Exited(0));
+    let after = std::fs::read(&image).expect("the image");
+    assert!(after[4096..8192].iter().all(|byte| *byte == 7) && after[..4096] == content[..4096]);
+    for (request, word) in
+        [(attach(9, &image, true), "there is no disk 9"), (attach(2, "/no/such".as_ref(), true), "/no/such")]
+    {
+        let refused = client.request(&request);
+        assert!(matches!(&refused, Err(ClientError::Refused(reply)) if reply.message.contains(word)), "{refused:?}");
+    }
+}
+
+#[test]
+fn clients_that_misbehave_are_let_go() {
+    let machine = Config::new().start();
+    let path = machine.config.control_path();
+    for garbage in
+        [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xff; 64], &[0xff, 0xff, 0xff, 0xff, 0xff], &[0xfe, 0, 0, 0, 1, b'{']]
+    {
+        let mut socket = UnixStream::connect(&path).expect("connects");
+        socket.write_all(garbage).expect("taken");
+        socket.shutdown(std::net::Shutdown::Write).expect("closed");
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).expect("the vmm closes the connection");
+    }
+    let mut client = machine.client();
+    assert!(matches!(client.request(&Request::Kill { signal: 99 }), Err(ClientError::Refused(_))));
+    assert_eq!(machine.exec(&["true"]).status, ExitStatus::Exited(0));
+}
+
+#[test]
+fn the_user_socket_reaches_guest_ports() {
+    let config = Config::new();
+    let socket = config.dir().join("vsock");
+    let machine = config.arg(&format!("--vsock={}", socket.display())).start();
+    let mut client = UnixStream::connect(&socket).expect("connects");
+    client.write_all(b"CONNECT 1028\n").expect("taken");
+    let mut answer = [0u8; 8];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"OK 1028\n");
+    // Nobody listens on port 9: the stream ends.
+    let mut client = UnixStream::connect(&socket).expect("connects");
+    client.write_all(b"CONNECT 9\n").expect("taken");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("the end");
+    assert_eq!(rest, b"OK 9\n");
+    drop(machine);
+}

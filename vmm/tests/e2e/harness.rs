@@ -1,0 +1,280 @@
+//! Starts machines and talks to them.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use supermachine_agent_protocol::blocking::{FrameReader, FrameWriter};
+use supermachine_agent_protocol::{Credit, Exec, ExitStatus, FrameKind, Stream, Window};
+use supermachine_vmm::root::ROOT;
+use supermachine_vmm_api::Client;
+use tempfile::TempDir;
+
+/// The longest that anything here may take: a nested machine under software emulation is slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A file that `make test` provides.
+fn provided(variable: &str, how: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    let path =
+        path.unwrap_or_else(|| panic!("{variable} is not set: run `make test`, or set it to what `{how}` prints"));
+    assert!(path.exists(), "{variable}: {} does not exist", path.display());
+    path
+}
+
+pub(crate) fn kernel() -> PathBuf {
+    provided("SUPERMACHINE_TEST_KERNEL", "kernel/build")
+}
+
+pub(crate) fn initramfs() -> PathBuf {
+    provided("SUPERMACHINE_TEST_INITRAMFS", "guest-init/build")
+}
+
+/// A squashfs image of busybox, made once a test run.
+pub(crate) fn rootfs() -> &'static Path {
+    static IMAGE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, image) = IMAGE.get_or_init(|| {
+        let dir = TempDir::new().expect("a temporary directory");
+        let root = dir.path().join("root");
+        for name in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
+            std::fs::create_dir_all(root.join(name)).expect("directory");
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox"))
+            .expect("/bin/busybox is missing: install busybox-static (make setup)");
+        for applet in APPLETS {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("link");
+        }
+        std::fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("file");
+        std::fs::write(root.join("etc/not-executable"), "data\n").expect("file");
+        let image = dir.path().join("root.squashfs");
+        let made =
+            Command::new("mksquashfs").arg(&root).arg(&image).args(["-quiet", "-no-progress", "-all-root"]).output();
+        let made = made.expect("mksquashfs is missing: install squashfs-tools (make setup)");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        (dir, image)
+    });
+    image
+}
+
+const APPLETS: &[&str] = &[
+    "sh", "cat", "echo", "ls", "uname", "sleep", "dd", "head", "kill", "ps", "id", "env", "pwd", "stty", "true",
+    "false", "md5sum", "yes", "mount", "grep", "nproc", "sync", "seq", "tr", "wc", "od", "date", "test",
+];
+
+/// The command line of a machine.
+pub(crate) struct Config {
+    pub(crate) args: Vec<String>,
+    dir: TempDir,
+}
+
+impl Config {
+    /// A machine with the kernel, the initramfs and the busybox image as its root disk.
+    pub(crate) fn new() -> Self {
+        let config = Self::bare().arg(&format!("--initramfs={}", initramfs().display()));
+        config.arg(&format!("--disk={}", rootfs().display())).arg("--root-disk=0")
+    }
+
+    /// A machine with a kernel only.
+    pub(crate) fn bare() -> Self {
+        let kernel = format!("--kernel={}", kernel().display());
+        Self { args: vec![kernel], dir: TempDir::new().expect("a temporary directory") }
+    }
+
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn control_path(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supermachine-vmm"));
+        command.args(&self.args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command as the main process and gives its output and status.
+    pub(crate) fn run(&self, argv: &[&str]) -> Output {
+        let child = self.spawn(argv, Stdio::null());
+        finish(child)
+    }
+
+    /// Starts a command as the main process, its output in pipes.
+    pub(crate) fn spawn(&self, argv: &[&str], stdin: Stdio) -> Child {
+        let mut command = self.command();
+        if !argv.is_empty() {
+            command.arg("--").args(argv);
+        }
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the vmm starts")
+    }
+
+    /// Starts a machine that is used through its control socket.
+    pub(crate) fn start(self) -> Machine {
+        let control = self.control_path();
+        let config = self.arg(&format!("--control={}", control.display()));
+        let child = config.spawn(&[], Stdio::null());
+        let machine = Machine { child: Some(child), config };
+        wait_for(|| control.exists(), "the control socket");
+        // The first exec waits for the guest.
+        assert_eq!(machine.exec(&["true"]).status, ExitStatus::Exited(0));
+        machine
+    }
+}
+
+/// Waits for the child and collects its output; a hang is killed and fails.
+pub(crate) fn finish(mut child: Child) -> Output {
+    let pid = child.id();
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if over.recv_timeout(PATIENCE).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("killing vmm {pid}: it did not end in {PATIENCE:?}");
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+    });
+    drop(child.stdin.take());
+    let output = child.wait_with_output().expect("the vmm can be waited for");
+    drop(done);
+    watchdog.join().expect("the watchdog ends");
+    output
+}
+
+/// Waits for something outside of our processes' reach, such as a file that another process makes.
+pub(crate) fn wait_for(condition: impl Fn() -> bool, what: &str) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A running machine; killed when it is dropped.
+pub(crate) struct Machine {
+    child: Option<Child>,
+    pub(crate) config: Config,
+}
+
+/// What a process in the guest gave.
+pub(crate) struct Result {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) status: ExitStatus,
+}
+
+impl Result {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+}
+
+impl Machine {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("not ended").id()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.config.control_path(), "e2e tests").expect("the control socket answers")
+    }
+
+    /// A process on the busybox image. The root disk is mounted by the first one.
+    pub(crate) fn spec(&self, argv: &[&str]) -> Exec {
+        let env = vec!["PATH=/bin".to_owned()];
+        Exec { env, root: Some(ROOT.to_owned()), ..Exec::new(argv.iter().copied()) }
+    }
+
+    pub(crate) fn exec(&self, argv: &[&str]) -> Result {
+        collect(self.client().exec(self.spec(argv)).expect("the process starts"))
+    }
+
+    /// Runs a process with all of its standard input given from a second thread.
+    pub(crate) fn exec_with_input(&self, argv: &[&str], input: Vec<u8>) -> Result {
+        let spec = Exec { stdin: true, ..self.spec(argv) };
+        collect_with_input(self.client().exec(spec).expect("the process starts"), input)
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) fn finish(mut self) -> Output {
+        finish(self.child.take().expect("not ended"))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A started process: its two directions and its process id.
+pub(crate) type Process = (FrameReader<UnixStream>, FrameWriter<UnixStream>, u32);
+
+/// Collects output until the streams' end.
+pub(crate) fn collect(process: Process) -> Result {
+    let (mut reader, writer, _) = process;
+    drain(&mut reader, &Mutex::new(writer), &Credit::default())
+}
+
+fn collect_with_input(process: Process, input: Vec<u8>) -> Result {
+    let (mut reader, writer, _) = process;
+    let (writer, credit) = (Mutex::new(writer), Credit::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rest = input.as_slice();
+            while !rest.is_empty() {
+                let Some(count) = credit.spend(rest.len().min(60_000)) else { return };
+                let (now, later) = rest.split_at(count);
+                writer.lock().expect("no panic").send(FrameKind::Stdin, now).expect("stdin is taken");
+                rest = later;
+            }
+            writer.lock().expect("no panic").send(FrameKind::Stdin, &[]).expect("the end is taken");
+        });
+        let result = drain(&mut reader, &writer, &credit);
+        credit.close();
+        result
+    })
+}
+
+fn drain(reader: &mut FrameReader<UnixStream>, writer: &Mutex<FrameWriter<UnixStream>>, credit: &Credit) -> Result {
+    let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
+    while let Some(frame) = reader.next_frame().expect("frames") {
+        let grant = |stream, payload: &[u8]| {
+            let bytes = u32::try_from(payload.len()).expect("a frame's length");
+            // The process may have ended already, and its connection with it.
+            let _ = writer.lock().expect("no panic").send_frame(Window { stream, bytes });
+        };
+        match frame.kind {
+            FrameKind::Stdout => {
+                grant(Stream::Stdout, &frame.payload);
+                stdout.extend(frame.payload);
+            }
+            FrameKind::Stderr => {
+                grant(Stream::Stderr, &frame.payload);
+                stderr.extend(frame.payload);
+            }
+            FrameKind::Window => credit.grant(Window::try_from(&frame).expect("a window").bytes),
+            FrameKind::Close => credit.close(),
+            FrameKind::Exit => status = Some(ExitStatus::try_from(&frame).expect("an exit status")),
+            other => panic!("unexpected {other} frame"),
+        }
+    }
+    Result { stdout, stderr, status: status.expect("an exit frame before the end") }
+}
+
+/// Bytes that do not repeat: a linear congruential generator (Knuth's MMIX constants).
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let step = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    std::iter::repeat_with(step).take(len).collect()
+}

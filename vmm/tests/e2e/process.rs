@@ -1,0 +1,73 @@
+//! The main process: its output and status are the vmm's.
+
+use crate::harness::Config;
+
+const SCRIPT: &str = "echo out; echo err >&2; exit 7";
+
+fn runs_at(vcpus: u32) {
+    let output = Config::new().arg(&format!("--vcpus={vcpus}")).run(&["sh", "-c", SCRIPT]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr).lines().filter(|l| !l.contains("warn:")).collect::<Vec<_>>(),
+        ["err"]
+    );
+    assert_eq!(output.status.code(), Some(7));
+}
+
+fn max_vcpus() -> u32 {
+    let hypervisor = supermachine_vmm::choose::open(choice()).expect("a hypervisor");
+    hypervisor.capabilities().max_vcpus
+}
+
+fn choice() -> supermachine_vmm::choose::Choice {
+    let name = std::env::var(supermachine_vmm::choose::ENVIRONMENT).unwrap_or_else(|_| "auto".to_owned());
+    name.parse().expect("a back end's name")
+}
+
+#[test]
+fn output_and_status_with_1_vcpu() {
+    runs_at(1);
+}
+
+#[test]
+fn output_and_status_with_2_vcpus() {
+    if max_vcpus() < 2 {
+        eprintln!("skipped: this back end has 1 vCPU; `make testbed` runs this test on KVM");
+        return;
+    }
+    runs_at(2);
+}
+
+#[test]
+fn output_and_status_with_4_vcpus() {
+    if max_vcpus() < 4 {
+        eprintln!("skipped: this back end has 1 vCPU; `make testbed` runs this test on KVM");
+        return;
+    }
+    runs_at(4);
+    let output = Config::new().arg("--vcpus=4").run(&["nproc"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4\n");
+}
+
+#[test]
+fn the_bzimage_boots_too() {
+    let mut config = Config::new();
+    let bzimage = crate::harness::kernel().with_file_name("bzImage");
+    config.args[0] = format!("--kernel={}", bzimage.display());
+    assert_eq!(config.run(&["sh", "-c", "exit 3"]).status.code(), Some(3));
+}
+
+#[test]
+fn programs_that_do_not_start_have_the_shells_statuses() {
+    for (argv, status, word) in [("/no/such", 127, "no/such"), ("/etc/not-executable", 126, "not-executable")] {
+        let output = Config::new().run(&[argv]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{stderr}");
+        assert!(stderr.contains(word), "{stderr}");
+    }
+}
+
+#[test]
+fn a_signal_counts_128() {
+    assert_eq!(Config::new().run(&["sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
+}
