@@ -3,6 +3,7 @@
 mod connection;
 mod device;
 mod packet;
+mod pump;
 mod spec;
 mod state;
 mod table;

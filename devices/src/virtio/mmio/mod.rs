@@ -1,5 +1,6 @@
 //! The virtio-mmio transport, version 2 (virtio 1.2 §4.2).
 
+mod persist;
 mod spec;
 mod state;
 #[cfg(test)]

@@ -239,3 +239,14 @@ fn states_no_driver_can_reach_are_refused() {
     assert!(refused(&|state| state.queues[0].used_ring = 4 << 20).is_some());
     assert!(refused(&|state| state.status = 0).is_some(), "a ready queue without negotiation");
 }
+
+#[test]
+fn a_transport_saved_in_the_middle_of_negotiation_comes_back() {
+    let mut driver = Driver::cold(device());
+    driver.write(reg::STATUS, status::ACKNOWLEDGE);
+    driver.write(reg::STATUS, status::ACKNOWLEDGE | status::DRIVER);
+    driver.write(reg::DRIVER_FEATURES, u32::MAX);
+    let state = driver.transport.save_transport();
+    let transport = Transport::restore(state.clone(), device(), &driver.mem).expect("its own state is good");
+    assert_eq!(transport.save_transport(), state);
+}

@@ -1,10 +1,11 @@
 //! Registers in, queue work and effects out.
 
+use super::persist::status_is_reachable;
 use super::spec;
 use super::state::TransportState;
 use crate::virtio::spec::{feature, status};
 use crate::virtio::{DeviceError, Progress, Queue, VirtioDevice};
-use crate::{Effects, GuestMemory, RestoreError};
+use crate::{Effects, GuestMemory};
 
 /// A device on the MMIO bus, of whatever type.
 pub trait MmioDevice: Send {
@@ -24,17 +25,17 @@ pub trait MmioDevice: Send {
 /// A virtio device behind virtio-mmio registers.
 #[derive(Debug)]
 pub struct Transport<D> {
-    device: D,
-    queues: Vec<Queue>,
-    status: u32,
-    driver_features: u64,
-    device_features_sel: u32,
-    driver_features_sel: u32,
-    queue_sel: u32,
-    interrupt_status: u32,
-    config_generation: u32,
+    pub(super) device: D,
+    pub(super) queues: Vec<Queue>,
+    pub(super) status: u32,
+    pub(super) driver_features: u64,
+    pub(super) device_features_sel: u32,
+    pub(super) driver_features_sel: u32,
+    pub(super) queue_sel: u32,
+    pub(super) interrupt_status: u32,
+    pub(super) config_generation: u32,
     /// What made the device stop, until somebody asks.
-    failure: Option<DeviceError>,
+    pub(super) failure: Option<DeviceError>,
 }
 
 impl<D: VirtioDevice> Transport<D> {
@@ -53,63 +54,6 @@ impl<D: VirtioDevice> Transport<D> {
             config_generation: 0,
             failure: None,
         }
-    }
-
-    /// Puts a saved transport around a device that was itself restored, and activates it where the driver was ready.
-    ///
-    /// # Errors
-    /// The state is not one that a driver can bring this device into.
-    pub fn restore(state: TransportState, device: D, mem: &GuestMemory) -> Result<Self, RestoreError> {
-        let TransportState {
-            device_type,
-            status,
-            driver_features,
-            device_features_sel,
-            driver_features_sel,
-            queue_sel,
-            interrupt_status,
-            config_generation,
-            queues: saved,
-        } = state;
-        let field = |field, value| Err(RestoreError::Field { field, value });
-        let mut this = Self::new(device);
-        if device_type != this.device.device_type() {
-            return field("device_type", u64::from(device_type));
-        }
-        if !status_is_reachable(status) {
-            return field("status", u64::from(status));
-        }
-        let negotiated = status & status::FEATURES_OK != 0;
-        if driver_features & !this.features() != 0 || (negotiated && driver_features & feature::VERSION_1 == 0) {
-            return field("driver_features", driver_features);
-        }
-        if interrupt_status & !(spec::INTERRUPT_VRING | spec::INTERRUPT_CONFIG) != 0 {
-            return field("interrupt_status", u64::from(interrupt_status));
-        }
-        if saved.len() != this.queues.len() {
-            return field("queues", saved.len() as u64);
-        }
-        let event_idx = driver_features & feature::EVENT_IDX != 0;
-        for (index, (state, queue)) in saved.into_iter().zip(&mut this.queues).enumerate() {
-            if state.ready && !negotiated {
-                return field("queue.ready", index as u64);
-            }
-            *queue = Queue::restore(state, queue.max_size(), event_idx, mem)
-                .map_err(|source| RestoreError::Queue { index, source })?;
-        }
-        if status & status::DRIVER_OK != 0 {
-            this.device.activate(driver_features);
-        }
-        Ok(Self {
-            status,
-            driver_features,
-            device_features_sel,
-            driver_features_sel,
-            queue_sel,
-            interrupt_status,
-            config_generation,
-            ..this
-        })
     }
 
     /// The device, for host operations. Call [`service`](MmioDevice::service) after one that gives the guest something.
@@ -138,7 +82,7 @@ impl<D: VirtioDevice> Transport<D> {
         self.failure.take()
     }
 
-    fn features(&self) -> u64 {
+    pub(super) fn features(&self) -> u64 {
         self.device.features() | feature::VERSION_1 | feature::EVENT_IDX | feature::INDIRECT_DESC
     }
 
@@ -231,8 +175,7 @@ impl<D: VirtioDevice> Transport<D> {
         if value & self.status & !status::DEVICE_NEEDS_RESET != self.status & !status::DEVICE_NEEDS_RESET {
             return Effects::NONE;
         }
-        let acceptable = self.driver_features & !self.features() == 0 && self.driver_features & feature::VERSION_1 != 0;
-        if self.status & status::FEATURES_OK == 0 && !acceptable {
+        if self.status & status::FEATURES_OK == 0 && !self.accepts(self.driver_features) {
             next &= !status::FEATURES_OK;
         }
         if !status_is_reachable(next) {
@@ -359,42 +302,8 @@ impl<D: VirtioDevice> MmioDevice for Transport<D> {
     }
 
     fn save_transport(&self) -> TransportState {
-        let Self {
-            device,
-            queues,
-            status,
-            driver_features,
-            device_features_sel,
-            driver_features_sel,
-            queue_sel,
-            interrupt_status,
-            config_generation,
-            failure: _,
-        } = self;
-        TransportState {
-            device_type: device.device_type(),
-            status: *status,
-            driver_features: *driver_features,
-            device_features_sel: *device_features_sel,
-            driver_features_sel: *driver_features_sel,
-            queue_sel: *queue_sel,
-            interrupt_status: *interrupt_status,
-            config_generation: *config_generation,
-            queues: queues.iter().map(Queue::save).collect(),
-        }
+        self.save()
     }
-}
-
-/// Each step needs the ones before it; FAILED and DEVICE_NEEDS_RESET may come at any time.
-fn status_is_reachable(status: u32) -> bool {
-    const STEPS: [u32; 5] = [
-        0,
-        status::ACKNOWLEDGE,
-        status::ACKNOWLEDGE | status::DRIVER,
-        status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK,
-        status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
-    ];
-    STEPS.contains(&(status & !(status::FAILED | status::DEVICE_NEEDS_RESET)))
 }
 
 fn half(value: u64, select: u32) -> u32 {
