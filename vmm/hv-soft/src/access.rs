@@ -1,0 +1,291 @@
+//! Guest memory accesses by virtual address: the fast path is in the TLB, everything else is here.
+
+use supermachine_hv::Exit;
+
+use crate::cpu::{Cpu, canonical};
+use crate::mem::{HostPage, OFFSET, PAGE};
+use crate::op::{Res, Stop};
+use crate::paging::Access;
+use crate::sys::exception::{Exception, GP};
+use crate::tlb::Fill;
+use crate::word::Word;
+
+/// Reads that one instruction can make before it is done (16 bytes from each of two operands).
+const MAX_REPLAY: usize = 4;
+
+/// Accesses that leave the vCPU. An instruction that reads a device is aborted, and runs again from its start with
+/// the answers so far; writes are posted and leave after the instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Io {
+    /// The read that waits for an answer.
+    pub(crate) wanted: Option<Exit>,
+    /// Answers for the instruction that is to run again.
+    answers: [u64; MAX_REPLAY],
+    answered: usize,
+    used: usize,
+    /// Writes that the vmm has not seen yet, in order.
+    posted: [Option<Exit>; 2],
+}
+
+impl Io {
+    /// Whether an instruction waits to run again with answers.
+    pub(crate) fn replaying(&self) -> bool {
+        self.answered != 0
+    }
+
+    /// Whether posted writes wait.
+    pub(crate) fn posting(&self) -> bool {
+        self.posted[0].is_some()
+    }
+
+    /// Takes the oldest posted write.
+    pub(crate) fn take_posted(&mut self) -> Option<Exit> {
+        let first = self.posted[0].take();
+        self.posted.swap(0, 1);
+        first
+    }
+
+    /// Adds an answer.
+    pub(crate) fn answer(&mut self, value: u64) {
+        if let Some(a) = self.answers.get_mut(self.answered) {
+            *a = value;
+            self.answered += 1;
+        }
+    }
+
+    /// Starts the instruction again from its first access.
+    pub(crate) fn rewind(&mut self) {
+        self.used = 0;
+    }
+
+    /// The instruction is done.
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+        self.answered = 0;
+    }
+
+    /// Gives the answer for the next read, or asks for it.
+    pub(crate) fn read(&mut self, exit: Exit) -> Res<u64> {
+        if self.posting() {
+            return Err(Stop::Exit);
+        }
+        if self.used < self.answered {
+            self.used += 1;
+            return Ok(self.answers[self.used - 1]);
+        }
+        self.wanted = Some(exit);
+        Err(Stop::Exit)
+    }
+
+    /// Posts a write; there must be room, see [`posting`](Self::posting).
+    pub(crate) fn post(&mut self, exit: Exit) {
+        let free = usize::from(self.posted[0].is_some());
+        self.posted[free] = Some(exit);
+    }
+}
+
+impl Cpu {
+    /// Reads a value; may fault, exit or replay.
+    #[inline(always)]
+    pub(crate) fn read<T: Word>(&mut self, va: u64) -> Res<T> {
+        match self.tlb.load(va) {
+            Some(v) => Ok(v),
+            None => self.read_slow(va, T::BYTES).map(T::from64),
+        }
+    }
+
+    /// Writes a value; nothing is written if it stops.
+    #[inline(always)]
+    pub(crate) fn write<T: Word>(&mut self, va: u64, value: T) -> Res {
+        if self.tlb.store(va, value) { Ok(()) } else { self.write_slow(va, T::BYTES, value.to64()) }
+    }
+
+    /// Reads, changes and writes a value. `f` runs at most once and only when the write cannot fail any more.
+    #[inline(always)]
+    pub(crate) fn rmw<T: Word>(&mut self, va: u64, f: impl FnOnce(&mut Cpu, T) -> T) -> Res {
+        if let Some((old, place)) = self.tlb.begin_rmw::<T>(va) {
+            let new = f(self, old);
+            place.store(new);
+            return Ok(());
+        }
+        self.prepare_write(va, T::BYTES)?;
+        let old = T::from64(self.read_slow(va, T::BYTES)?);
+        let new = f(self, old);
+        self.write_slow(va, T::BYTES, new.to64())
+    }
+
+    /// Reads 16 bytes of any alignment.
+    #[inline]
+    pub(crate) fn read128(&mut self, va: u64) -> Res<u128> {
+        let lo = self.read::<u64>(va)?;
+        let hi = self.read::<u64>(va.wrapping_add(8))?;
+        Ok(u128::from(lo) | u128::from(hi) << 64)
+    }
+
+    /// Writes 16 bytes of any alignment; nothing is written if it stops.
+    #[inline]
+    pub(crate) fn write128(&mut self, va: u64, v: u128) -> Res {
+        if (va & OFFSET) > PAGE - 16 || self.tlb.host(va, true).is_none() {
+            self.prepare_write(va, 16)?;
+        }
+        self.write::<u64>(va, v as u64)?;
+        self.write::<u64>(va.wrapping_add(8), (v >> 64) as u64)
+    }
+
+    /// Makes sure that a write of `len` bytes will neither fault nor stop, and that nothing older is in the way.
+    #[cold]
+    pub(crate) fn prepare_write(&mut self, va: u64, len: u64) -> Res {
+        let last = va.wrapping_add(len - 1);
+        let first_part = len.min(PAGE - (va & OFFSET));
+        self.prepare_part(va, first_part)?;
+        if (va ^ last) & !OFFSET != 0 {
+            self.prepare_part(last & !OFFSET, len - first_part)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_part(&mut self, va: u64, len: u64) -> Res {
+        match self.target(va, Access::Write)? {
+            Target::Ram(_, gpa) => self.check_code(gpa, len),
+            Target::Device(_) if self.io.posting() => Err(Stop::Exit),
+            Target::Device(_) => Ok(()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn read_slow(&mut self, va: u64, len: u64) -> Res<u64> {
+        if (va & OFFSET) + len > PAGE {
+            let first = PAGE - (va & OFFSET);
+            let lo = self.read_part(va, first)?;
+            let hi = self.read_part(va.wrapping_add(first), len - first)?;
+            return Ok(lo | hi << (8 * first));
+        }
+        self.read_part(va, len)
+    }
+
+    /// Reads 1 to 8 bytes that do not leave their page.
+    fn read_part(&mut self, va: u64, len: u64) -> Res<u64> {
+        match self.target(va, Access::Read)? {
+            Target::Ram(page, gpa) => {
+                let mut bytes = [0; 8];
+                page.copy_to(gpa & OFFSET, &mut bytes[..len as usize]);
+                Ok(u64::from_le_bytes(bytes))
+            }
+            Target::Device(gpa) if len.is_power_of_two() => self.device_read(gpa, len as u8),
+            Target::Device(gpa) => {
+                let mut v = 0;
+                for i in 0..len {
+                    v |= (self.device_read(gpa + i, 1)? & 0xff) << (8 * i);
+                }
+                Ok(v)
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_slow(&mut self, va: u64, len: u64, value: u64) -> Res {
+        self.prepare_write(va, len)?;
+        let first = len.min(PAGE - (va & OFFSET));
+        self.write_part(va, first, value)?;
+        if first < len {
+            self.write_part(va.wrapping_add(first), len - first, value >> (8 * first))?;
+        }
+        Ok(())
+    }
+
+    /// Writes 1 to 8 bytes that do not leave their page, after `prepare_write`.
+    fn write_part(&mut self, va: u64, len: u64, value: u64) -> Res {
+        match self.target(va, Access::Write)? {
+            Target::Ram(page, gpa) => {
+                let offset = gpa & OFFSET;
+                match len {
+                    8 => page.store(offset, value),
+                    4 => page.store(offset, value as u32),
+                    2 => page.store(offset, value as u16),
+                    _ => (0..len).for_each(|i| page.store(offset + i, (value >> (8 * i)) as u8)),
+                }
+                Ok(())
+            }
+            Target::Device(gpa) => {
+                self.device_write(gpa, len as u8, value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops before a store to bytes that were decoded as code; when stepping, drops the code instead.
+    fn check_code(&mut self, gpa: u64, len: u64) -> Res {
+        let Some((_, number)) = self.ram.page(gpa) else { return Ok(()) };
+        let mask = self.code_mask[number];
+        if mask & chunks(gpa & OFFSET, len) == 0 {
+            return Ok(());
+        }
+        if !self.stepping {
+            return Err(Stop::Code);
+        }
+        self.stale.push(gpa & !OFFSET);
+        Ok(())
+    }
+
+    /// Translates one access and enters the page in the TLB if it is RAM.
+    pub(crate) fn target(&mut self, va: u64, access: Access) -> Res<Target> {
+        if !canonical(va) {
+            self.fault = Exception { vector: GP, code: Some(0), cr2: None, canonical: false };
+            return Err(Stop::Fault);
+        }
+        let user = self.cpl == 3;
+        let m = self.translate(va, access, user)?;
+        let Some((page, number)) = self.ram.page(m.gpa) else {
+            return Ok(Target::Device(m.gpa));
+        };
+        let fill = Fill { va, page, global: m.global, span: m.span };
+        self.tlb.fill_read(fill);
+        if m.write_ready && self.code_mask[number] == 0 {
+            self.tlb.fill_write(fill);
+        }
+        Ok(Target::Ram(page, m.gpa))
+    }
+
+    /// Host page for bulk work on RAM that holds no code (for writes); nothing for devices and code.
+    pub(crate) fn bulk(&mut self, va: u64, access: Access) -> Res<Option<HostPage>> {
+        let write = access == Access::Write;
+        if let Some(p) = self.tlb.host(va, write) {
+            return Ok(Some(p));
+        }
+        self.target(va, access)?;
+        Ok(self.tlb.host(va, write))
+    }
+
+    fn device_read(&mut self, gpa: u64, size: u8) -> Res<u64> {
+        if let Some(v) = self.chip_read(gpa, size) {
+            return Ok(v);
+        }
+        let v = self.io.read(Exit::MmioRead { gpa, size })?;
+        Ok(if size == 8 { v } else { v & ((1 << (8 * u32::from(size))) - 1) })
+    }
+
+    fn device_write(&mut self, gpa: u64, size: u8, value: u64) {
+        let value = if size == 8 { value } else { value & ((1 << (8 * u32::from(size))) - 1) };
+        if !self.chip_write(gpa, size, value) {
+            self.io.post(Exit::MmioWrite { gpa, size, value });
+            self.shared.attention();
+        }
+    }
+}
+
+/// What a virtual address leads to.
+pub(crate) enum Target {
+    /// RAM: the page and the exact address.
+    Ram(HostPage, u64),
+    /// No RAM: guest physical address.
+    Device(u64),
+}
+
+/// Bits of the 64-byte chunks that `len` bytes at `offset` touch in a page.
+pub(crate) fn chunks(offset: u64, len: u64) -> u64 {
+    let first = offset / 64;
+    let last = ((offset + len.max(1) - 1) / 64).min(63);
+    (u64::MAX >> (63 - last)) & (u64::MAX << first)
+}

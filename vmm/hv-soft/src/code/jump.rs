@@ -1,0 +1,80 @@
+//! Jump targets to decoded blocks, by virtual address.
+
+use crate::code::NO_BLOCK;
+use crate::mem::PAGE;
+
+/// Entries; a power of two.
+const SIZE: usize = 4096;
+/// User and supervisor code never share an entry: this bit of the (canonical) address tells them apart.
+const USER: u64 = 1 << 62;
+/// Never the tag of an entry in use: not canonical even with [`USER`] flipped.
+const EMPTY: u64 = 1 << 55;
+/// Non-global entries that are remembered one by one.
+const MAX_LOCAL: usize = 4096;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    tag: u64,
+    block: u32,
+}
+
+/// Direct-mapped cache; dropped as the TLB is.
+pub(crate) struct JumpCache {
+    entries: Box<[Entry; SIZE]>,
+    local: Vec<u16>,
+    /// Which pages (number modulo 4096) have entries, so that INVLPG of other pages costs nothing.
+    pages: [u64; 64],
+}
+
+fn index(rip: u64) -> usize {
+    ((rip ^ rip >> 12) as usize) & (SIZE - 1)
+}
+
+impl JumpCache {
+    pub(crate) fn new() -> Self {
+        JumpCache { entries: Box::new([Entry { tag: EMPTY, block: NO_BLOCK }; SIZE]), local: Vec::new(), pages: [0; 64] }
+    }
+
+    /// The block at `rip`, or [`NO_BLOCK`].
+    #[inline(always)]
+    pub(crate) fn get(&self, rip: u64, user: bool) -> u32 {
+        let e = &self.entries[index(rip)];
+        if e.tag == rip ^ (u64::from(user) * USER) { e.block } else { NO_BLOCK }
+    }
+
+    /// Enters a block.
+    pub(crate) fn put(&mut self, rip: u64, user: bool, block: u32, global: bool) {
+        if !global && self.local.len() >= MAX_LOCAL {
+            self.flush_all();
+        }
+        let i = index(rip);
+        self.entries[i] = Entry { tag: rip ^ (u64::from(user) * USER), block };
+        let page = (rip / PAGE) as usize & (SIZE - 1);
+        self.pages[page / 64] |= 1 << (page % 64);
+        if !global {
+            self.local.push(i as u16);
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn flush_all(&mut self) {
+        self.entries.fill(Entry { tag: EMPTY, block: NO_BLOCK });
+        self.local.clear();
+        self.pages = [0; 64];
+    }
+
+    /// Drops what a CR3 load drops.
+    pub(crate) fn flush_local(&mut self) {
+        for i in self.local.drain(..) {
+            self.entries[usize::from(i) & (SIZE - 1)].tag = EMPTY;
+        }
+    }
+
+    /// Drops at least the entries of one page.
+    pub(crate) fn flush_page(&mut self, va: u64) {
+        let page = (va / PAGE) as usize & (SIZE - 1);
+        if self.pages[page / 64] & 1 << (page % 64) != 0 {
+            self.flush_all();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! From bytes to ops: iced-x86 decodes, the `lower` functions choose a handler specialised by size and operand form.
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+
+use crate::code::MAX_BLOCK;
+use crate::mem::PAGE;
+use crate::op::{Handler, Op};
+
+mod alu;
+mod control;
+mod misc;
+mod moves;
+mod operands;
+mod shifts;
+mod strings;
+mod system;
+
+pub(crate) use operands::{by_ea, by_size, memory_operand, operand_size};
+
+/// Longest instruction in bytes.
+pub(crate) const MAX_INSTRUCTION: usize = 15;
+
+/// Modes that decoded code depends on; when one changes, all code is decoded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Modes {
+    /// CR0.EM or CR0.TS: x87, MMX and SSE instructions trap.
+    pub(crate) no_fpu: bool,
+    /// CR0.TS with CR0.MP: WAIT traps too.
+    pub(crate) no_wait: bool,
+    /// CR0.EM is set, or CR4.OSFXSR is clear: SSE instructions are undefined.
+    pub(crate) no_sse: bool,
+}
+
+/// What follows an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next instruction.
+    Next,
+    /// The block ends here; the target of its direct branch, relative to the page, if it has one.
+    End(Option<u64>),
+    /// The block ends after the next instruction (STI).
+    EndAfterNext,
+}
+
+/// One instruction, ready to run.
+pub(crate) struct Decoded {
+    pub(crate) op: Op,
+    pub(crate) flow: Flow,
+}
+
+/// What became of a block.
+pub(crate) struct DecodedBlock {
+    /// Bytes of code covered.
+    pub(crate) bytes: u64,
+    /// Guest instructions.
+    pub(crate) instructions: u32,
+    /// Offset in the page after the last instruction.
+    pub(crate) end: u64,
+    /// Target of the branch at the end, relative to the page.
+    pub(crate) target: Option<u64>,
+}
+
+/// A handler and what follows it: what the `lower` functions give.
+pub(crate) type Lowered = Option<(Handler, Flow)>;
+
+/// Decodes one instruction at `offset` of its page; `bytes` may go on into the next page.
+pub(crate) fn one(bytes: &[u8], offset: u64, modes: Modes) -> Decoded {
+    // NO_MPFX: without BMI1 and LZCNT, F3 0F BC and F3 0F BD are BSF and BSR.
+    let options = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
+    let mut decoder = Decoder::with_ip(64, bytes, offset, options);
+    let insn = decoder.decode();
+    lower(&insn, offset, modes)
+}
+
+/// Whether `bytes` are the beginning of a longer instruction.
+pub(crate) fn needs_more(bytes: &[u8]) -> bool {
+    let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+    let insn = decoder.decode();
+    insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
+}
+
+/// Decodes a block from the bytes of a page, starting at `offset`. Gives no ops where the first instruction
+/// crosses the page's end.
+pub(crate) fn block(page: &[u8; PAGE as usize], offset: u64, modes: Modes, ops: &mut Vec<Op>) -> DecodedBlock {
+    ops.clear();
+    let options = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
+    let mut decoder = Decoder::with_ip(64, &page[(offset & (PAGE - 1)) as usize..], offset, options);
+    let mut insn = Instruction::default();
+    let mut out = DecodedBlock { bytes: 0, instructions: 0, end: offset, target: None };
+    let mut left = MAX_BLOCK;
+    while left > 0 && out.end < PAGE {
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() && PAGE - out.end < MAX_INSTRUCTION as u64 {
+            break;
+        }
+        let d = lower(&insn, out.end, modes);
+        ops.push(d.op);
+        out.instructions += 1;
+        out.end += insn.len() as u64;
+        left -= 1;
+        match d.flow {
+            Flow::Next => {}
+            Flow::EndAfterNext => left = left.min(1),
+            Flow::End(target) => {
+                out.target = target;
+                break;
+            }
+        }
+    }
+    out.bytes = out.end - offset;
+    out
+}
+
+fn lower(insn: &Instruction, offset: u64, modes: Modes) -> Decoded {
+    let len = insn.len() as u8;
+    let mut op = Op::new(crate::exec::undefined, offset as u16, len);
+    if insn.is_invalid() {
+        return Decoded { op, flow: Flow::End(None) };
+    }
+    operands::fill(insn, &mut op);
+    match dispatch(insn, &mut op, modes) {
+        Some((handler, flow)) => {
+            op.handler = handler;
+            Decoded { op, flow }
+        }
+        None => {
+            operands::report_missing(insn);
+            op.handler = crate::exec::undefined;
+            Decoded { op, flow: Flow::End(None) }
+        }
+    }
+}
+
+/// Asks each topic in turn.
+fn dispatch(insn: &Instruction, op: &mut Op, modes: Modes) -> Lowered {
+    if let Some(trap) = crate::exec::fp_trap(insn, modes) {
+        return Some((trap, Flow::End(None)));
+    }
+    let next = |h: Handler| (h, Flow::Next);
+    alu::lower(insn, op)
+        .or_else(|| moves::lower(insn, op))
+        .map(next)
+        .or_else(|| control::lower(insn, op))
+        .or_else(|| shifts::lower(insn, op).map(next))
+        .or_else(|| misc::lower(insn, op).map(next))
+        .or_else(|| strings::lower(insn, op).map(next))
+        .or_else(|| crate::simd::lower(insn, op).map(next))
+        .or_else(|| crate::x87::lower(insn, op).map(next))
+        .or_else(|| system::lower(insn, op))
+}

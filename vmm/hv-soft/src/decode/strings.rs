@@ -1,0 +1,30 @@
+//! Handlers for string instructions.
+
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+use super::by_size;
+use crate::exec::strings::*;
+use crate::op::{Handler, Op, mode};
+
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+    let short = (0..insn.op_count()).any(|k| {
+        matches!(insn.op_kind(k), OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI)
+    });
+    let size = insn.memory_size().size();
+    let handler = match insn.mnemonic() {
+        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => by_size!(size, T => movs::<T> as Handler),
+        Mnemonic::Movsd if insn.is_string_instruction() => movs::<u32>,
+        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => by_size!(size, T => stos::<T>),
+        Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => by_size!(size, T => lods::<T>),
+        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => by_size!(size, T => scas::<T>),
+        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsq => by_size!(size, T => cmps::<T>),
+        Mnemonic::Cmpsd if insn.is_string_instruction() => cmps::<u32>,
+        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => by_size!(size, T => ins::<T>),
+        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => by_size!(size, T => outs::<T>),
+        _ => return None,
+    };
+    if short {
+        op.mode |= mode::ADDR32;
+    }
+    Some(handler)
+}

@@ -1,0 +1,40 @@
+//! Effective addresses.
+
+use crate::cpu::Cpu;
+use crate::op::{Op, mode, slot};
+
+const MASK: u8 = slot::COUNT as u8 - 1;
+
+/// A way to compute the address of an op's memory operand; chosen when the op is made.
+pub(crate) trait Ea {
+    /// The linear address.
+    fn ea(cpu: &Cpu, op: &Op) -> u64;
+}
+
+/// `base + disp`.
+pub(crate) struct Simple;
+
+/// `segment + base + index * scale + disp`, truncated to 32 bits before the segment if the prefix says so.
+pub(crate) struct Full;
+
+impl Ea for Simple {
+    #[inline(always)]
+    fn ea(cpu: &Cpu, op: &Op) -> u64 {
+        cpu.regs[(op.base & MASK) as usize].wrapping_add(op.disp as i64 as u64)
+    }
+}
+
+impl Ea for Full {
+    #[inline(always)]
+    fn ea(cpu: &Cpu, op: &Op) -> u64 {
+        offset(cpu, op).wrapping_add(cpu.regs[(op.seg & MASK) as usize])
+    }
+}
+
+/// The effective address without the segment base (what LEA gives).
+#[inline(always)]
+pub(crate) fn offset(cpu: &Cpu, op: &Op) -> u64 {
+    let index = cpu.regs[(op.index & MASK) as usize] << (op.mode & mode::SCALE);
+    let ea = cpu.regs[(op.base & MASK) as usize].wrapping_add(index).wrapping_add(op.disp as i64 as u64);
+    if op.mode & mode::ADDR32 != 0 { u64::from(ea as u32) } else { ea }
+}

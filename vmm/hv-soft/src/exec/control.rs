@@ -1,0 +1,206 @@
+//! Jumps, calls, returns and the stack.
+
+use crate::cpu::{Cpu, canonical, reg};
+use crate::ea::{Ea, Full};
+use crate::op::{Op, Res, Stop, mode};
+use crate::sys::exception::SS;
+use crate::word::Word;
+
+impl Cpu {
+    /// Pushes a value; RSP moves only if the write succeeded.
+    #[inline(always)]
+    pub(crate) fn push<T: Word>(&mut self, v: T) -> Res {
+        let sp = self.regs[reg::RSP].wrapping_sub(T::BYTES);
+        if let Err(s) = self.write(sp, v) {
+            return Err(self.stack_stop(s));
+        }
+        self.regs[reg::RSP] = sp;
+        Ok(())
+    }
+
+    /// Reads the top of the stack; the caller moves RSP.
+    #[inline(always)]
+    pub(crate) fn peek<T: Word>(&mut self) -> Res<T> {
+        match self.read(self.regs[reg::RSP]) {
+            Ok(v) => Ok(v),
+            Err(s) => Err(self.stack_stop(s)),
+        }
+    }
+
+    /// A non-canonical stack address is #SS.
+    #[cold]
+    pub(crate) fn stack_stop(&mut self, s: Stop) -> Stop {
+        if s == Stop::Fault && !self.fault.canonical {
+            self.fault.vector = SS;
+        }
+        s
+    }
+
+    #[inline(always)]
+    fn goto(&mut self, target: u64) -> Res {
+        self.rip = target;
+        Err(Stop::Jump)
+    }
+}
+
+pub(crate) fn jmp(_: &mut Cpu, _: &Op) -> Res {
+    Err(Stop::Taken)
+}
+
+pub(crate) fn jcc<const CC: u8>(cpu: &mut Cpu, _: &Op) -> Res {
+    if cpu.flags.cond::<CC>() { Err(Stop::Taken) } else { Ok(()) }
+}
+
+fn count_mask(op: &Op) -> u64 {
+    if op.mode & mode::ADDR32 != 0 { u64::from(u32::MAX) } else { u64::MAX }
+}
+
+/// JRCXZ and JECXZ.
+pub(crate) fn jcxz(cpu: &mut Cpu, op: &Op) -> Res {
+    if cpu.regs[reg::RCX] & count_mask(op) == 0 { Err(Stop::Taken) } else { Ok(()) }
+}
+
+/// LOOP (`imm` 0), LOOPE (1), LOOPNE (2).
+pub(crate) fn looping(cpu: &mut Cpu, op: &Op) -> Res {
+    let count = cpu.regs[reg::RCX].wrapping_sub(1) & count_mask(op);
+    cpu.regs[reg::RCX] = count;
+    let more = count != 0
+        && match op.imm {
+            0 => true,
+            1 => cpu.flags.zf(),
+            _ => !cpu.flags.zf(),
+        };
+    if more { Err(Stop::Taken) } else { Ok(()) }
+}
+
+pub(crate) fn call(cpu: &mut Cpu, op: &Op) -> Res {
+    let back = cpu.next_rip(op);
+    cpu.push(back)?;
+    Err(Stop::Taken)
+}
+
+pub(crate) fn jmp_r(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = u64::get(cpu, op.dst);
+    if !canonical(target) {
+        return Err(cpu.gp0());
+    }
+    cpu.goto(target)
+}
+
+pub(crate) fn jmp_m(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.read::<u64>(Full::ea(cpu, op))?;
+    if !canonical(target) {
+        return Err(cpu.gp0());
+    }
+    cpu.goto(target)
+}
+
+fn call_to(cpu: &mut Cpu, op: &Op, target: u64) -> Res {
+    if !canonical(target) {
+        return Err(cpu.gp0());
+    }
+    let back = cpu.next_rip(op);
+    cpu.push(back)?;
+    cpu.goto(target)
+}
+
+pub(crate) fn call_r(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = u64::get(cpu, op.dst);
+    call_to(cpu, op, target)
+}
+
+pub(crate) fn call_m(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.read::<u64>(Full::ea(cpu, op))?;
+    call_to(cpu, op, target)
+}
+
+/// RET, with the bytes to release in `imm`.
+pub(crate) fn ret(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.peek::<u64>()?;
+    if !canonical(target) {
+        return Err(cpu.gp0());
+    }
+    cpu.regs[reg::RSP] = cpu.regs[reg::RSP].wrapping_add(8).wrapping_add(op.imm);
+    cpu.goto(target)
+}
+
+pub(crate) fn push_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = T::get(cpu, op.dst);
+    cpu.push(v)
+}
+
+pub(crate) fn push_i<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    cpu.push(T::from64(op.imm))
+}
+
+pub(crate) fn push_m<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.read::<T>(Full::ea(cpu, op))?;
+    cpu.push(v)
+}
+
+pub(crate) fn pop_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.peek::<T>()?;
+    cpu.regs[reg::RSP] = cpu.regs[reg::RSP].wrapping_add(T::BYTES);
+    T::set(cpu, op.dst, v);
+    Ok(())
+}
+
+/// POP to memory: an address based on RSP uses its value after the pop.
+pub(crate) fn pop_m<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.peek::<T>()?;
+    let before = cpu.regs[reg::RSP];
+    cpu.regs[reg::RSP] = before.wrapping_add(T::BYTES);
+    let at = Full::ea(cpu, op);
+    let done = cpu.write(at, v);
+    if done.is_err() {
+        cpu.regs[reg::RSP] = before;
+    }
+    done
+}
+
+pub(crate) fn leave(cpu: &mut Cpu, _: &Op) -> Res {
+    let bp = cpu.regs[reg::RBP];
+    let v = match cpu.read::<u64>(bp) {
+        Ok(v) => v,
+        Err(s) => return Err(cpu.stack_stop(s)),
+    };
+    cpu.regs[reg::RSP] = bp.wrapping_add(8);
+    cpu.regs[reg::RBP] = v;
+    Ok(())
+}
+
+/// LEAVE with a 16-bit operand.
+pub(crate) fn leave16(cpu: &mut Cpu, _: &Op) -> Res {
+    let bp = cpu.regs[reg::RBP];
+    let v = match cpu.read::<u16>(bp) {
+        Ok(v) => v,
+        Err(s) => return Err(cpu.stack_stop(s)),
+    };
+    cpu.regs[reg::RSP] = bp.wrapping_add(2);
+    u16::set(cpu, reg::RBP as u8, v);
+    Ok(())
+}
+
+/// ENTER: frame size in `imm`, nesting level in `aux`.
+pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Res {
+    let level = u64::from(op.aux & 31);
+    let frame = cpu.regs[reg::RSP].wrapping_sub(8);
+    let bp = cpu.regs[reg::RBP];
+    let end = frame.wrapping_sub(8 * level).wrapping_sub(op.imm & 0xffff);
+    // The processor checks that the final stack pointer could be written.
+    if let Err(s) = cpu.prepare_write(frame.wrapping_sub(8 * level), 8 * level + 8).and_then(|()| cpu.prepare_write(end, 1)) {
+        return Err(cpu.stack_stop(s));
+    }
+    for i in 1..level {
+        let v = cpu.read::<u64>(bp.wrapping_sub(8 * i))?;
+        cpu.write(frame.wrapping_sub(8 * i), v)?;
+    }
+    cpu.write(frame, bp)?;
+    if level > 0 {
+        cpu.write(frame.wrapping_sub(8 * level), frame)?;
+    }
+    cpu.regs[reg::RBP] = frame;
+    cpu.regs[reg::RSP] = end;
+    Ok(())
+}
+

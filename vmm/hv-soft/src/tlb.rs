@@ -1,0 +1,248 @@
+//! The soft TLB: virtual pages to host addresses, so that an access is one compare and one add.
+// UNSAFETY: this is the fast path of every guest memory access; entries hold host addresses that were checked when
+// they were filled.
+#![expect(unsafe_code, reason = "raw access to guest RAM through checked entries")]
+
+use crate::mem::{self, HostPage, OFFSET};
+use crate::word::Word;
+
+/// Entries for each mode and kind; a power of two.
+const SIZE: usize = 1024;
+/// Entries for fetches.
+const FETCH_SIZE: usize = 256;
+/// Tag of an empty entry: never equal to a page address.
+const EMPTY: u64 = 1;
+/// Non-global fills that are remembered one by one before a flush of them becomes a flush of everything.
+const MAX_LOCAL: usize = 4096;
+
+/// Invariant: `tag` is [`EMPTY`], or the page at `tag + addend` is guest RAM.
+#[derive(Clone, Copy)]
+struct Entry {
+    tag: u64,
+    addend: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Fetch {
+    tag: u64,
+    gpa: u64,
+    global: bool,
+}
+
+const NO_ENTRY: Entry = Entry { tag: EMPTY, addend: 0 };
+const NO_FETCH: Fetch = Fetch { tag: EMPTY, gpa: 0, global: false };
+
+/// What a page walk found out, to be entered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    pub(crate) va: u64,
+    pub(crate) page: HostPage,
+    pub(crate) global: bool,
+    /// Bytes of the mapping (4 KiB, 2 MiB or 1 GiB).
+    pub(crate) span: u64,
+}
+
+/// Read, write and fetch entries for supervisor (low half) and user (high half).
+pub(crate) struct Tlb {
+    read: [Entry; 2 * SIZE],
+    write: [Entry; 2 * SIZE],
+    fetch: [Fetch; 2 * FETCH_SIZE],
+    /// All ones for user mode, zero for supervisor.
+    user: usize,
+    /// Indices of read and write entries that a CR3 load must empty.
+    local: Vec<u16>,
+    /// Fetch indices that a CR3 load must empty.
+    local_fetch: Vec<u16>,
+    /// Address range in which large pages were entered since the last full flush.
+    large: (u64, u64),
+}
+
+impl Tlb {
+    pub(crate) fn new() -> Self {
+        Tlb {
+            read: [NO_ENTRY; 2 * SIZE],
+            write: [NO_ENTRY; 2 * SIZE],
+            fetch: [NO_FETCH; 2 * FETCH_SIZE],
+            user: 0,
+            local: Vec::new(),
+            local_fetch: Vec::new(),
+            large: (u64::MAX, 0),
+        }
+    }
+
+    /// Chooses the half that accesses use.
+    pub(crate) fn set_user(&mut self, user: bool) {
+        self.user = if user { usize::MAX } else { 0 };
+    }
+
+    #[inline(always)]
+    fn index(&self, va: u64) -> usize {
+        ((va >> 12) as usize & (SIZE - 1)) | (self.user & SIZE)
+    }
+
+    #[inline(always)]
+    fn fetch_index(&self, va: u64) -> usize {
+        ((va >> 12) as usize & (FETCH_SIZE - 1)) | (self.user & FETCH_SIZE)
+    }
+
+    /// Loads if the whole value lies in a page that is entered for reads.
+    #[inline(always)]
+    pub(crate) fn load<T: Word>(&self, va: u64) -> Option<T> {
+        let e = &self.read[self.index(va)];
+        if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
+            return None;
+        }
+        // SAFETY: the tag is the page of the value's last byte. The entry was chosen by the page of its first byte,
+        // and entries of neighbouring pages never share an index, so both bytes are in the page `tag`, which by the
+        // entry's invariant is guest RAM at `tag + addend`.
+        Some(unsafe { mem::load(e.addend.wrapping_add(va as usize)) })
+    }
+
+    /// Stores if the whole value lies in a page that is entered for writes; says whether it did.
+    #[inline(always)]
+    pub(crate) fn store<T: Word>(&self, va: u64, value: T) -> bool {
+        let e = &self.write[self.index(va)];
+        if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
+            return false;
+        }
+        // SAFETY: as in `load`.
+        unsafe { mem::store(e.addend.wrapping_add(va as usize), value) };
+        true
+    }
+
+    /// Reads, changes and writes back if the whole value lies in a page that is entered for writes.
+    #[inline(always)]
+    pub(crate) fn begin_rmw<T: Word>(&self, va: u64) -> Option<(T, Place)> {
+        let e = &self.write[self.index(va)];
+        if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
+            return None;
+        }
+        let addr = e.addend.wrapping_add(va as usize);
+        // SAFETY: as in `load`; x86 has no page that is writable and not readable.
+        Some((unsafe { mem::load(addr) }, Place(addr, T::BYTES)))
+    }
+
+    /// The host page of `va`, if entered.
+    #[inline]
+    pub(crate) fn host(&self, va: u64, write: bool) -> Option<HostPage> {
+        let e = if write { &self.write[self.index(va)] } else { &self.read[self.index(va)] };
+        // SAFETY: the tag matches, so the addend was made for this page.
+        (e.tag == va & !OFFSET).then(|| unsafe { HostPage::from_addend(e.addend, va) })
+    }
+
+    /// Guest physical page to fetch from, and whether the mapping is global.
+    #[inline]
+    pub(crate) fn fetch(&self, va: u64) -> Option<(u64, bool)> {
+        let e = &self.fetch[self.fetch_index(va)];
+        (e.tag == va & !OFFSET).then_some((e.gpa, e.global))
+    }
+
+    /// Enters a page for reads.
+    pub(crate) fn fill_read(&mut self, f: Fill) {
+        let i = self.index(f.va);
+        self.read[i] = Entry { tag: f.va & !OFFSET, addend: f.page.addend(f.va) };
+        self.note(f, i);
+    }
+
+    /// Enters a page for writes. The caller has set the dirty bit and knows that the page holds no decoded code.
+    pub(crate) fn fill_write(&mut self, f: Fill) {
+        let i = self.index(f.va);
+        self.write[i] = Entry { tag: f.va & !OFFSET, addend: f.page.addend(f.va) };
+        self.note(f, i);
+    }
+
+    /// Enters a page for fetches.
+    pub(crate) fn fill_fetch(&mut self, va: u64, gpa: u64, global: bool, span: u64) {
+        let i = self.fetch_index(va);
+        self.fetch[i] = Fetch { tag: va & !OFFSET, gpa: gpa & !OFFSET, global };
+        self.note_large(va, span);
+        if !global {
+            self.local_fetch.push(i as u16);
+            if self.local_fetch.len() > MAX_LOCAL {
+                self.flush_all();
+            }
+        }
+    }
+
+    fn note(&mut self, f: Fill, index: usize) {
+        self.note_large(f.va, f.span);
+        if !f.global && self.local.last() != Some(&(index as u16)) {
+            self.local.push(index as u16);
+            if self.local.len() > MAX_LOCAL {
+                let keep = (self.read[index], self.write[index]);
+                self.flush_all();
+                (self.read[index], self.write[index]) = keep;
+                self.local.push(index as u16);
+                self.note_large(f.va, f.span);
+            }
+        }
+    }
+
+    fn note_large(&mut self, va: u64, span: u64) {
+        if span > mem::PAGE {
+            let start = va & !(span - 1);
+            self.large = (self.large.0.min(start), self.large.1.max(start + (span - 1)));
+        }
+    }
+
+    /// Empties everything.
+    pub(crate) fn flush_all(&mut self) {
+        self.read.fill(NO_ENTRY);
+        self.write.fill(NO_ENTRY);
+        self.fetch.fill(NO_FETCH);
+        self.local.clear();
+        self.local_fetch.clear();
+        self.large = (u64::MAX, 0);
+    }
+
+    /// Empties what is not global.
+    pub(crate) fn flush_local(&mut self) {
+        for i in self.local.drain(..) {
+            let i = usize::from(i) & (2 * SIZE - 1);
+            self.read[i] = NO_ENTRY;
+            self.write[i] = NO_ENTRY;
+        }
+        for i in self.local_fetch.drain(..) {
+            self.fetch[usize::from(i) & (2 * FETCH_SIZE - 1)] = NO_FETCH;
+        }
+    }
+
+    /// Empties the entries of one page, global or not, and of the large page it may be part of.
+    pub(crate) fn flush_page(&mut self, va: u64) {
+        if (self.large.0..=self.large.1).contains(&va) {
+            self.flush_all();
+            return;
+        }
+        let low = (va >> 12) as usize & (SIZE - 1);
+        let fetch_low = (va >> 12) as usize & (FETCH_SIZE - 1);
+        for half in 0..2 {
+            self.read[low | half * SIZE] = NO_ENTRY;
+            self.write[low | half * SIZE] = NO_ENTRY;
+            self.fetch[fetch_low | half * FETCH_SIZE] = NO_FETCH;
+        }
+    }
+
+    /// Empties every write entry that leads to `page`, because code was decoded from it.
+    pub(crate) fn protect(&mut self, page: HostPage) {
+        for e in &mut self.write {
+            if e.tag != EMPTY && page.addend(e.tag) == e.addend {
+                *e = NO_ENTRY;
+            }
+        }
+    }
+}
+
+/// Where a value read by [`Tlb::begin_rmw`] is written back to; lives no longer than one instruction.
+pub(crate) struct Place(usize, u64);
+
+impl Place {
+    /// Writes back a value of the width that was read.
+    #[inline(always)]
+    pub(crate) fn store<T: Word>(self, value: T) {
+        if T::BYTES <= self.1 {
+            // SAFETY: the address was that of guest RAM of at least this width, checked when the value was read; RAM is
+            // never unmapped while the vCPU lives.
+            unsafe { mem::store(self.0, value) }
+        }
+    }
+}
