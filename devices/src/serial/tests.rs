@@ -100,3 +100,36 @@ fn state_survives_and_a_bad_one_is_refused() {
     assert!(Serial::restore(SerialState { modem_control: 0x20, ..state.clone() }).is_err());
     assert!(Serial::restore(SerialState { input: vec![0; FIFO_SIZE + 1], ..state }).is_err());
 }
+
+#[test]
+fn survives_a_hostile_guest_and_state() {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    let access = (any::<bool>(), prop_oneof![9 => 0u8..8, 1 => any::<u8>()], any::<u8>());
+    let state = (0u8..32, any::<u8>(), 0u8..64, any::<bool>(), vec(any::<u8>(), 0..FIFO_SIZE + 8));
+    crate::fuzz::check(&(state, vec(access, 0..100)), |(fields, accesses)| {
+        let (interrupt_enable, line_control, modem_control, flag, input) = fields;
+        let state = SerialState {
+            interrupt_enable,
+            line_control,
+            modem_control,
+            fifo_enabled: flag,
+            transmit_pending: !flag,
+            input,
+            ..Serial::new().save()
+        };
+        let mut uart = Serial::restore(state).unwrap_or_default();
+        for (write, offset, value) in accesses {
+            if write {
+                uart.write(offset, value);
+                uart.receive(&[value; 9]);
+            } else {
+                uart.read(offset);
+            }
+            uart.take_level_change();
+            let saved = uart.save();
+            assert!(saved.input.len() <= FIFO_SIZE);
+            assert_eq!(Serial::restore(saved.clone()).expect("its own state is good").save(), saved);
+        }
+    });
+}

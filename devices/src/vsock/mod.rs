@@ -49,6 +49,7 @@ pub trait Dialer: Send {
     /// A stream for the guest's connection to host port `port`, or `None` to refuse it. The owner will hear of the
     /// connection by `id` and calls [`Vsock::on_stream_ready`] with it.
     ///
-    /// Any process in the guest may call; the port says nothing about who it is.
+    /// Any process in the guest may call; the port says nothing about who it is. The device is in use during the
+    /// call: do not call back into it.
     fn dial(&mut self, id: ConnId, port: u32) -> Option<Box<dyn HostStream>>;
 }

@@ -53,6 +53,12 @@ impl Table {
         }
     }
 
+    /// Connections in line.
+    #[cfg(test)]
+    pub(super) fn in_line(&self) -> usize {
+        self.turns.len()
+    }
+
     pub(super) fn has_turns(&self) -> bool {
         !self.turns.is_empty()
     }

@@ -250,3 +250,22 @@ fn a_transport_saved_in_the_middle_of_negotiation_comes_back() {
     let transport = Transport::restore(state.clone(), device(), &driver.mem).expect("its own state is good");
     assert_eq!(transport.save_transport(), state);
 }
+
+#[test]
+fn a_chain_has_a_longest_length() {
+    for (entries, fits) in [(1024u16, true), (1025, false)] {
+        let mut driver = Driver::new(device());
+        let room = driver.room(1);
+        let table = driver.alloc(u32::from(entries) * 16);
+        for index in 0..entries {
+            let flags = if index + 1 == entries { 0 } else { DESC_NEXT };
+            driver.put_descriptor(table, index, room, flags, index + 1);
+        }
+        let piece = Piece { gpa: table, len: u32::from(entries) * 16, write: false };
+        driver.put_descriptor(driver.rings[0].desc, 0, piece, DESC_INDIRECT, 0);
+        driver.offer_head(0, 0);
+        driver.kick(0);
+        assert_eq!(driver.used(0).is_some(), fits, "{entries}");
+        assert_eq!(driver.failed(), !fits, "{entries}");
+    }
+}

@@ -94,6 +94,19 @@ fn the_guest_can_end_its_half_alone() {
 }
 
 #[test]
+fn a_stream_with_both_halves_over_is_dropped_whoever_was_first() {
+    let mut guest = Guest::new();
+    let pipe = Pipe::new();
+    pipe.lock().to_guest_eof = true;
+    let (_, host) = guest.established(1028, &pipe);
+    assert_eq!(guest.expect(spec::OP_SHUTDOWN).flags, spec::SHUTDOWN_SEND);
+    assert!(!pipe.lock().dropped);
+    guest.shutdown(host, 1028, spec::SHUTDOWN_SEND);
+    assert!(pipe.lock().dropped);
+    assert_eq!(guest.device().connection_count(), 1, "the guest has yet to let go");
+}
+
+#[test]
 fn what_the_guest_sent_before_closing_arrives_though_the_host_was_slow() {
     for last in [spec::OP_SHUTDOWN, spec::OP_RST] {
         let mut guest = Guest::new();
