@@ -1,6 +1,5 @@
 //! CPU models: CPUID says exactly what is emulated.
 
-use crate::clock::TSC_KHZ;
 use crate::spec::pte;
 use supermachine_hv::x86::CpuidLeaf;
 
@@ -29,9 +28,9 @@ const MAX_LEAF: u32 = 0xb;
 /// Highest KVM leaf.
 const MAX_KVM: u32 = 0x4000_0001;
 /// Highest extended leaf.
-const MAX_EXTENDED: u32 = 0x8000_0008;
-/// Family 0x17, model 1, stepping 2: a vendor and family without Meltdown, which keeps page-table isolation off.
-pub(crate) const SIGNATURE: u32 = 0x0080_0f12;
+const MAX_EXTENDED: u32 = 0x8000_0021;
+/// Family 0x19, model 0x11, stepping 1: a vendor and family without Meltdown, which keeps page-table isolation off.
+pub(crate) const SIGNATURE: u32 = 0x00a1_0f11;
 const VENDOR: [&[u8; 4]; 3] = [b"Auth", b"enti", b"cAMD"];
 const BRAND: &[u8; 48] = b"supermachine soft x86-64 CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -67,6 +66,16 @@ const EDX1: u32 = 1
     | 1 << 24
     | 1 << 25
     | 1 << 26;
+
+/// Leaf 0x80000021: this CPU does not speculate, so kernels need none of the costly mitigations.
+mod no_speculation {
+    /// EAX: LFENCE serializes, a null selector clears the base, automatic IBRS, not affected by SRSO.
+    pub(super) const EAX: u32 = 1 << 2 | 1 << 6 | 1 << 8 | 1 << 29;
+    /// ECX: not affected by TSA in the store queue and the L1 cache.
+    pub(super) const ECX: u32 = 1 << 1 | 1 << 2;
+    /// Leaf 0x80000008 EBX: not affected by speculative store bypass.
+    pub(super) const SSB_NO: u32 = 1 << 26;
+}
 
 /// Leaf 0x80000001 EDX beside those shared with leaf 1: SYSCALL NX PDPE1GB RDTSCP LM.
 const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
@@ -114,7 +123,8 @@ pub(crate) fn leaf(model: Model, function: u32, index: u32, id: u32) -> [u32; 4]
         // Caches: 32 KiB L1, 8 ways; 512 KiB L2.
         0x8000_0005 => [0, 0, 0x2008_0140, 0x2008_0140],
         0x8000_0006 => [0, 0, 0x0200_6140, 0],
-        0x8000_0008 => [pte::PHYSICAL_BITS | 48 << 8, 0, 0, 0],
+        0x8000_0008 => [pte::PHYSICAL_BITS | 48 << 8, no_speculation::SSB_NO, 0, 0],
+        0x8000_0021 => [no_speculation::EAX, 0, no_speculation::ECX, 0],
         _ => [0; 4],
     }
 }
@@ -129,9 +139,4 @@ pub(crate) fn all(model: Model, id: u32) -> Vec<CpuidLeaf> {
             CpuidLeaf { function, index, eax, ebx, ecx, edx }
         })
         .collect()
-}
-
-/// TSC frequency that goes into saved states.
-pub(crate) const fn tsc_khz() -> u32 {
-    TSC_KHZ
 }

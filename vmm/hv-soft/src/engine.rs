@@ -1,5 +1,8 @@
 //! The run loop: blocks, single steps, faults, interrupts, exits.
 
+#[cfg(feature = "oracle")]
+pub mod single;
+
 use std::time::Duration;
 
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};

@@ -28,4 +28,7 @@ mod word;
 mod x87;
 
 pub use cpuid::Model;
+#[cfg(feature = "oracle")]
+#[doc(hidden)]
+pub use engine::single;
 pub use hypervisor::SoftHypervisor;

@@ -54,8 +54,10 @@ pub(crate) mod efer {
     pub(crate) const LME: u64 = 1 << 8;
     pub(crate) const LMA: u64 = 1 << 10;
     pub(crate) const NXE: u64 = 1 << 11;
+    /// Automatic IBRS: accepted, and without effect where nothing speculates.
+    pub(crate) const AIBRSE: u64 = 1 << 21;
     /// Bits that a write may set.
-    pub(crate) const KNOWN: u64 = SCE | LME | LMA | NXE;
+    pub(crate) const KNOWN: u64 = SCE | LME | LMA | NXE | AIBRSE;
 }
 
 /// Page table entries (4.5.4).

@@ -48,6 +48,7 @@ fn plain(insn: &Instruction, op: &mut Op) -> Option<Handler> {
         Mnemonic::Fxsave => fxsave::<false>,
         Mnemonic::Fxsave64 => fxsave::<true>,
         Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => fxrstor,
+        Mnemonic::Fninit => fninit,
         Mnemonic::Ldmxcsr => ldmxcsr,
         Mnemonic::Stmxcsr => stmxcsr,
         Mnemonic::Rdfsbase | Mnemonic::Rdgsbase | Mnemonic::Wrfsbase | Mnemonic::Wrgsbase => bases(insn, op),

@@ -56,3 +56,9 @@ pub(crate) fn stmxcsr(cpu: &mut Cpu, op: &Op) -> Res {
     let v = cpu.mxcsr;
     cpu.write(Full::ea(cpu, op), v)
 }
+
+/// FNINIT.
+pub(crate) fn fninit(cpu: &mut Cpu, _: &Op) -> Res {
+    cpu.fpu = crate::x87::Fpu::default();
+    Ok(())
+}
