@@ -8,8 +8,8 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 use supermachine_agent_protocol::spec::{MAX_HELLO, MAX_OUTPUT, MAX_PAYLOAD, MAX_STDIN, VERSION};
 use supermachine_agent_protocol::{
-    Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Request, Signal, WindowSize,
-    encode_json,
+    Close, Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Request, Signal, Window,
+    WindowSize, encode_json,
 };
 
 use crate::mount::mount;
@@ -155,7 +155,7 @@ impl Connection {
         loop {
             self.take_frames(cx);
             if let State::Exec(process) = &mut self.state {
-                process.write_input();
+                process.write_input(&mut self.out);
                 while process.must_drain() && self.out.len() < HIGH_WATER {
                     process.on_output(FrameKind::Stdout, &mut cx.scratch, &mut self.out);
                 }
@@ -329,8 +329,16 @@ fn on_process_frame(process: &mut Process, frame: Frame) -> Result<(), ErrorRepl
             if process.feed(frame.payload) {
                 Ok(())
             } else {
-                Err(bad_request("stdin is not open"))
+                Err(bad_request("stdin is not open, or more was sent than its window"))
             }
+        }
+        FrameKind::Window => {
+            let window = Window::try_from(&frame).map_err(|error| broken(&error))?;
+            if process.grant(window) { Ok(()) } else { Err(bad_request("the agent reads stdin, not the host")) }
+        }
+        FrameKind::Close => {
+            let Close(stream) = Close::try_from(&frame).map_err(|error| broken(&error))?;
+            if process.close_output(stream) { Ok(()) } else { Err(bad_request("the agent reads stdin, not the host")) }
         }
         FrameKind::Resize => {
             let size = WindowSize::try_from(&frame).map_err(|error| broken(&error))?;

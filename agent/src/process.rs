@@ -4,8 +4,10 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use supermachine_agent_protocol::spec::MAX_STDIN;
-use supermachine_agent_protocol::{ErrorReply, ExitStatus, Frame, FrameKind, WindowSize, encode_frame};
+use supermachine_agent_protocol::spec::WINDOW;
+use supermachine_agent_protocol::{
+    Close, ErrorReply, ExitStatus, Frame, FrameKind, Stream, Window, WindowSize, encode_frame,
+};
 
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Token, Watch};
@@ -53,6 +55,8 @@ struct Output {
     watch: Watch,
     /// After the process's end: how many bytes of it may still be unread.
     owed: usize,
+    /// Bytes that the host takes now.
+    window: u32,
 }
 
 /// The input stream.
@@ -60,6 +64,8 @@ struct Output {
 struct Input {
     watch: Watch,
     waiting: Outbox,
+    /// Bytes that the process took and that were not given back to the host yet.
+    taken: u32,
 }
 
 /// A process and its streams.
@@ -71,6 +77,8 @@ pub(crate) struct Process {
     /// Whether the host may send input: it said it would, and has not said that it is at its end.
     expects_input: bool,
     input: Option<Input>,
+    /// Bytes of input that the host may still send.
+    input_window: u32,
     outputs: Vec<Output>,
 }
 
@@ -93,17 +101,19 @@ impl Process {
             kind: FrameKind::Stdout,
             watch: adopt(stdout, Source::Stdout, EpollFlags::empty())?,
             owed: 0,
+            window: WINDOW,
         }];
         if let Some(fd) = stderr {
             let watch = adopt(fd, Source::Stderr, EpollFlags::empty())?;
-            outputs.push(Output { kind: FrameKind::Stderr, watch, owed: 0 });
+            outputs.push(Output { kind: FrameKind::Stderr, watch, owed: 0, window: WINDOW });
         }
         Ok(Self {
             pid,
             life: Life::Starting { child, report, names },
             is_terminal,
             expects_input: input.is_some(),
-            input: input.map(|watch| Input { watch, waiting: Outbox::default() }),
+            input: input.map(|watch| Input { watch, waiting: Outbox::default(), taken: 0 }),
+            input_window: WINDOW,
             outputs,
         })
     }
@@ -115,9 +125,7 @@ impl Process {
 
     /// Whether frames for it have to wait.
     pub(crate) fn is_congested(&self) -> bool {
-        let limit = usize::try_from(MAX_STDIN).unwrap_or(usize::MAX);
         matches!(self.life, Life::Starting { .. })
-            || self.input.as_ref().is_some_and(|input| input.waiting.len() >= limit)
     }
 
     /// Whether its exit and the end of every output were put in frames.
@@ -171,6 +179,11 @@ impl Process {
     pub(crate) fn on_output(&mut self, kind: FrameKind, scratch: &mut [u8], out: &mut Outbox) {
         let Some(at) = self.outputs.iter().position(|output| output.kind == kind) else { return };
         let Some(output) = self.outputs.get_mut(at) else { return };
+        let room = scratch.len().min(usize::try_from(output.window).unwrap_or(usize::MAX));
+        let scratch = scratch.get_mut(..room).unwrap_or_default();
+        if scratch.is_empty() {
+            return;
+        }
         match nix::unistd::read(&output.watch, scratch) {
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => output.owed = 0,
@@ -181,6 +194,7 @@ impl Process {
             }
             Ok(count) => {
                 output.owed = output.owed.saturating_sub(count);
+                output.window = output.window.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
                 put(out, kind, scratch.get(..count).unwrap_or_default());
             }
         }
@@ -188,7 +202,8 @@ impl Process {
 
     /// Whether only reading can tell what its terminal still holds; no event does.
     pub(crate) fn must_drain(&self) -> bool {
-        self.is_terminal && matches!(self.life, Life::Ended(_)) && self.owes_output()
+        let may_send = self.outputs.iter().any(|output| output.window > 0);
+        self.is_terminal && matches!(self.life, Life::Ended(_)) && self.owes_output() && may_send
     }
 
     /// Puts the exit frame into `out`, once everything written before the end is in it.
@@ -205,29 +220,61 @@ impl Process {
         self.outputs.iter().any(|output| output.owed > 0)
     }
 
-    /// Queues bytes for standard input; none close it. Returns whether input is due.
+    /// Queues bytes for standard input; none close it. Returns whether input is due, and within its window.
     pub(crate) fn feed(&mut self, bytes: Vec<u8>) -> bool {
-        let due = self.expects_input || bytes.is_empty();
         if bytes.is_empty() {
             self.expects_input &= self.is_terminal;
-        } else if let Some(input) = self.input.as_mut().filter(|_| due) {
+            return true;
+        }
+        let window = u32::try_from(bytes.len()).ok().and_then(|count| self.input_window.checked_sub(count));
+        let Some(window) = window.filter(|_| self.expects_input) else { return false };
+        self.input_window = window;
+        if let Some(input) = &mut self.input {
             input.waiting.push(bytes);
         }
-        due
+        true
     }
 
     /// Writes what waits for standard input, as far as the process takes it, and closes it at its end.
-    pub(crate) fn write_input(&mut self) {
+    ///
+    /// Tells the host through `out` what was taken, or that nothing more will be.
+    pub(crate) fn write_input(&mut self, out: &mut Outbox) {
         let Some(input) = &mut self.input else { return };
+        let waited = input.waiting.len();
         // On an error nobody reads it any more; what still comes has nowhere to go.
         let broken = input.waiting.write_to(&input.watch).is_err();
         if broken {
             input.waiting.clear();
+            let close = Frame::from(Close(Stream::Stdin));
+            put(out, close.kind, &close.payload);
+        }
+        let taken = waited.saturating_sub(input.waiting.len());
+        input.taken = input.taken.saturating_add(u32::try_from(taken).unwrap_or(u32::MAX));
+        if input.taken >= WINDOW / 4 && !broken {
+            let window = Frame::from(Window { stream: Stream::Stdin, bytes: input.taken });
+            put(out, window.kind, &window.payload);
+            self.input_window = self.input_window.saturating_add(input.taken);
+            input.taken = 0;
         }
         let at_end = !self.expects_input && input.waiting.is_empty();
         if !self.is_terminal && (broken || at_end) {
             self.input = None;
         }
+    }
+
+    /// The host takes more of an output. Returns whether it may say so.
+    pub(crate) fn grant(&mut self, window: Window) -> bool {
+        if let Some(output) = self.outputs.iter_mut().find(|output| output.kind == window.stream.kind()) {
+            output.window = output.window.saturating_add(window.bytes).min(WINDOW);
+        }
+        window.stream != Stream::Stdin
+    }
+
+    /// The host takes no more of an output: the process gets SIGPIPE for it. Returns whether it may say so.
+    pub(crate) fn close_output(&mut self, stream: Stream) -> bool {
+        // A terminal's only descriptor is its input too; what comes out of it goes nowhere then.
+        self.outputs.retain(|output| output.kind != stream.kind());
+        stream != Stream::Stdin
     }
 
     /// Changes the size of its terminal, if it has one.
@@ -252,7 +299,7 @@ impl Process {
     pub(crate) fn watch(&mut self, can_send: bool) -> io::Result<()> {
         let when = |condition, flags| if condition { flags } else { EpollFlags::empty() };
         for output in &mut self.outputs {
-            output.watch.want(when(can_send, EpollFlags::EPOLLIN))?;
+            output.watch.want(when(can_send && output.window > 0, EpollFlags::EPOLLIN))?;
         }
         match &mut self.input {
             Some(input) => input.watch.want(when(!input.waiting.is_empty(), EpollFlags::EPOLLOUT)),

@@ -7,9 +7,10 @@ use std::os::unix::net::UnixStream;
 
 use common::{Agent, collect, read_until, sh};
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, read_frame, write_frame};
-use supermachine_agent_protocol::spec::{MAX_PAYLOAD, MAX_STDIN};
+use supermachine_agent_protocol::spec::{MAX_PAYLOAD, MAX_STDIN, WINDOW};
 use supermachine_agent_protocol::{
-    Control, ErrorCode, ErrorReply, Exec, ExitStatus, FrameKind, Hello, Mount, Request, Signal, WindowSize,
+    Close, Control, ErrorCode, ErrorReply, Exec, ExitStatus, FrameKind, Hello, Mount, Request, Signal, Stream,
+    WindowSize,
 };
 
 #[test]
@@ -157,9 +158,54 @@ fn a_peer_that_goes_away_is_noticed_behind_unread_input() {
 fn signals_pass_input_that_is_not_read() {
     let agent = Agent::start();
     let mut session = agent.start_exec(Exec { stdin: true, ..Exec::new(["/bin/sleep", "1000"]) });
-    session.writer.send(FrameKind::Stdin, &vec![0; 1_000_000]).unwrap();
+    session.writer.send(FrameKind::Stdin, &vec![0; WINDOW as usize]).unwrap();
     session.writer.send_frame(Signal(15)).unwrap();
     assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(15)));
+}
+
+#[test]
+fn input_beyond_its_window_is_refused() {
+    let agent = Agent::start();
+    let mut session = agent.start_exec(Exec { stdin: true, ..Exec::new(["/bin/sleep", "1000"]) });
+    session.writer.send(FrameKind::Stdin, &vec![0; WINDOW as usize]).unwrap();
+    session.writer.send(FrameKind::Stdin, &[0]).unwrap();
+    let frame = session.reader.frame().unwrap();
+    assert_eq!(frame.kind, FrameKind::Error, "{frame:?}");
+    agent.assert_reaps_all();
+}
+
+#[test]
+fn a_process_that_closes_its_input_says_so() {
+    let agent = Agent::start();
+    let mut session = agent.start_exec(Exec { stdin: true, ..sh("exec <&-; echo closed; exec sleep 1000") });
+    read_until(&mut session, "closed");
+    session.writer.send(FrameKind::Stdin, b"nobody reads this").unwrap();
+    let frame = session.reader.frame().unwrap();
+    assert_eq!(Close::try_from(&frame).unwrap(), Close(Stream::Stdin));
+    session.writer.send(FrameKind::Stdin, b"nor this").unwrap();
+    session.writer.send_frame(Signal(15)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(15)));
+}
+
+#[test]
+fn an_output_without_a_window_holds_up_nothing_and_a_closed_one_ends_its_writer() {
+    let agent = Agent::start();
+    let script = "trap '' TERM; (yes; kill -9 $$) & while :; do echo err >&2; sleep 0.01; done";
+    let mut session = agent.start_exec(sh(script));
+    let (mut stdout, mut stderr) = (0, 0);
+    while stdout < WINDOW || stderr < 20 {
+        let frame = session.reader.frame().unwrap();
+        let bytes: u32 = frame.payload.len().try_into().unwrap();
+        match frame.kind {
+            FrameKind::Stdout => stdout += bytes,
+            FrameKind::Stderr => stderr += bytes,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(stdout, WINDOW, "no more than the window");
+    // `yes` gets SIGPIPE, and its shell kills the other.
+    session.writer.send_frame(Close(Stream::Stdout)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
 }
 
 #[test]

@@ -5,28 +5,13 @@ mod common;
 use std::fs;
 use std::thread;
 
-use common::{Agent, Session, collect, noise, sh};
+use common::{Agent, collect, noise, sh, through};
 use supermachine_agent_protocol::{ErrorCode, Exec, ExitStatus, FrameKind, Signal, User};
 
 const MIB: usize = 1 << 20;
 
 fn exited(status: u32) -> Option<ExitStatus> {
     Some(ExitStatus::Exited(status))
-}
-
-/// Sends `bytes` as standard input from a thread of its own while the output is read.
-fn through(session: &mut Session, bytes: &[u8]) -> common::Outcome {
-    let to = session.writer.get_ref().try_clone().unwrap();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut writer = supermachine_agent_protocol::blocking::FrameWriter::new(to);
-            for chunk in bytes.chunks(100_000) {
-                writer.send(FrameKind::Stdin, chunk).unwrap();
-            }
-            writer.send(FrameKind::Stdin, &[]).unwrap();
-        });
-        collect(session)
-    })
 }
 
 #[test]

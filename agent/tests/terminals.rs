@@ -51,10 +51,12 @@ fn job_control_works_in_a_shell() {
     let exec = Exec { env: vec!["PATH=/usr/bin:/bin".into(), "PS1=> ".into()], ..terminal("") };
     let mut session = agent.start_exec(Exec { argv: vec!["sh".into(), "-i".into()], ..exec });
     read_until(&mut session, "> ");
-    session.writer.send(FrameKind::Stdin, b"sleep 1000\n").unwrap();
-    read_until(&mut session, "sleep 1000");
-    // Until the job has the terminal, the key would reach the shell, which ignores it: try until it answers.
-    session.writer.send(FrameKind::Stdin, b"\x03echo still $((40 + 2))\n").unwrap();
+    // The job speaks once it has the terminal; before that the key would reach the shell, which ignores it. The
+    // terminal echoes what is typed, so the words to wait for are computed.
+    session.writer.send(FrameKind::Stdin, b"sh -c 'echo up $((40 + 1)); exec sleep 1000'\n").unwrap();
+    read_until(&mut session, "up 41");
+    session.writer.send(FrameKind::Stdin, b"\x03").unwrap();
+    session.writer.send(FrameKind::Stdin, b"echo still $((40 + 2))\n").unwrap();
     read_until(&mut session, "still 42");
     session.writer.send(FrameKind::Stdin, b"exit 6\n").unwrap();
     assert_eq!(collect(&mut session).exit, Some(ExitStatus::Exited(6)));

@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use supermachine_agent_protocol::blocking::{Connection, ConnectionError};
+use supermachine_agent_protocol::blocking::{Connection, ConnectionError, FrameReader, FrameWriter};
 use supermachine_agent_protocol::spec::MAX_PAYLOAD;
-use supermachine_agent_protocol::{ErrorReply, Exec, ExitStatus, FrameKind, Hello};
+use supermachine_agent_protocol::{Credit, ErrorReply, Exec, ExitStatus, FrameKind, Hello, Stream, Window};
 
 /// A running agent with a folder of its own; dropping it ends both.
 pub(crate) struct Agent {
@@ -142,18 +143,56 @@ pub(crate) fn sh(script: &str) -> Exec {
 
 /// Reads a session to its end.
 pub(crate) fn collect(session: &mut Session) -> Outcome {
+    drain(&mut session.reader, &Mutex::new(&mut session.writer), &Credit::default())
+}
+
+/// Sends `bytes` as standard input from a thread of its own while the output is read.
+pub(crate) fn through(session: &mut Session, bytes: &[u8]) -> Outcome {
+    let (writer, credit) = (Mutex::new(&mut session.writer), Credit::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let Some(count) = credit.spend(rest.len().min(100_000)) else { return };
+                let (now, later) = rest.split_at(count);
+                writer.lock().unwrap().send(FrameKind::Stdin, now).unwrap();
+                rest = later;
+            }
+            writer.lock().unwrap().send(FrameKind::Stdin, &[]).unwrap();
+        });
+        let outcome = drain(&mut session.reader, &writer, &credit);
+        credit.close();
+        outcome
+    })
+}
+
+fn drain(
+    reader: &mut FrameReader<UnixStream>,
+    writer: &Mutex<&mut FrameWriter<UnixStream>>,
+    credit: &Credit,
+) -> Outcome {
     let mut outcome = Outcome::default();
-    while let Some(frame) = session.reader.next_frame().unwrap() {
-        let into = match frame.kind {
-            FrameKind::Stdout => &mut outcome.stdout,
-            FrameKind::Stderr => &mut outcome.stderr,
+    while let Some(frame) = reader.next_frame().unwrap() {
+        let (stream, into) = match frame.kind {
+            FrameKind::Stdout => (Stream::Stdout, &mut outcome.stdout),
+            FrameKind::Stderr => (Stream::Stderr, &mut outcome.stderr),
             FrameKind::Exit => {
                 assert_eq!(outcome.exit, None, "one exit frame");
                 outcome.exit = Some(ExitStatus::try_from(&frame).unwrap());
                 continue;
             }
+            FrameKind::Window => {
+                credit.grant(Window::try_from(&frame).unwrap().bytes);
+                continue;
+            }
+            FrameKind::Close => {
+                credit.close();
+                continue;
+            }
             other => panic!("{other} frame: {:?}", String::from_utf8_lossy(&frame.payload)),
         };
+        // The agent may be done with the connection already.
+        let _ = writer.lock().unwrap().send_frame(Window { stream, bytes: frame.payload.len().try_into().unwrap() });
         into.extend_from_slice(&frame.payload);
         outcome.ends += usize::from(frame.payload.is_empty());
         outcome.after_exit += if outcome.exit.is_some() { frame.payload.len() } else { 0 };
@@ -167,6 +206,8 @@ pub(crate) fn read_until(session: &mut Session, text: &str) -> String {
     while !seen.contains(text) {
         let frame = session.reader.frame().unwrap();
         assert_eq!(frame.kind, FrameKind::Stdout, "before {text:?}, after {seen:?}");
+        let bytes = frame.payload.len().try_into().unwrap();
+        session.writer.send_frame(Window { stream: Stream::Stdout, bytes }).unwrap();
         seen.push_str(&String::from_utf8_lossy(&frame.payload));
     }
     seen
