@@ -1,8 +1,9 @@
 # The few commands of this repository; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel build test testbed check-macos fuzz
+.PHONY: help setup kernel guest build run-guest test testbed check-macos fuzz
 
+CMD ?= uname -a
 SECONDS ?= 60
 
 help: ## list these commands
@@ -14,18 +15,24 @@ setup: ## install the Debian packages that are missing (as root)
 kernel: ## build the guest kernel, print its folder; ARCH=arm64 for the other architecture
 	@kernel/build $(ARCH)
 
+guest: ## build the guest's initramfs, print its path
+	@guest-init/build $(ARCH)
+
 build: ## build the release binaries into target/release
 	cargo build --release -p supermachine-vmm
+
+run-guest: build ## run CMD="uname -a" in a microVM
+	@conformance/run-guest $(CMD)
 
 test: setup ## check format, lints and sizes, run every test that needs no KVM
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo run --quiet -p supermachine-conformance --bin size_check
-	cargo test --workspace --no-fail-fast
+	conformance/with-guest cargo test --workspace --no-fail-fast
 
 testbed: setup ## run the tests that need KVM, in an emulated machine that has it
 	cargo test -p supermachine-conformance --test testbed -- --ignored
-	conformance/testbed/suite
+	conformance/with-guest conformance/testbed/suite
 
 check-macos: setup ## type-check what macOS needs, without a Mac (as root)
 	conformance/check-macos
