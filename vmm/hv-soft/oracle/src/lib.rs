@@ -2,6 +2,15 @@
 //! and by the model, and everything it changed compared.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod compare;
+pub mod forms;
+pub mod generate;
 pub mod layout;
+pub mod mask;
+pub mod model;
 pub mod native;
+pub mod report;
+pub mod rng;
+pub mod session;
+pub mod soft;
 pub mod state;

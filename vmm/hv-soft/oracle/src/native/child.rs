@@ -157,6 +157,9 @@ unsafe fn run_batch(shared: *mut Shared) {
             } else {
                 take_signal(how as *const libc::ucontext_t, result);
             }
+            for scrub in &(*case).scrubs {
+                ptr::write_bytes(window.add(scrub.offset as usize), 0, scrub.len as usize);
+            }
             for (&offset, bytes) in (*case).watch.iter().zip(&mut (*result).watch) {
                 ptr::copy_nonoverlapping(window.add(offset as usize), bytes.as_mut_ptr(), WATCH_LEN);
             }

@@ -16,7 +16,8 @@ pub use shared::Poke;
 pub(crate) use shared::{POKES, POOL};
 use shared::{SIGNAL, SharedMap};
 
-use crate::layout::{CODE_BASE, INT3, POINTERS, WINDOW_LEN};
+use crate::generate::Case;
+use crate::layout::{CODE_BASE, INT3, POINTERS, Place, WINDOW_LEN};
 use crate::state::{CpuState, Fault, Outcome, PAGE_FAULT};
 
 /// How long a batch may take before the child counts as hanging.
@@ -98,13 +99,25 @@ impl Native {
         &mut self.map.get_mut().pool
     }
 
-    /// Sets case `index` of the batch.
-    pub fn set_case(&mut self, index: usize, state: &CpuState, pokes: &[Poke], watch: [u32; 2]) {
-        let case = &mut self.map.get_mut().cases[index];
-        case.state = *state;
-        case.pokes = [Poke::default(); POKES];
-        case.pokes[..pokes.len()].copy_from_slice(pokes);
-        case.watch = watch;
+    /// Sets case `index` of the batch, its code included.
+    pub fn set_case(&mut self, index: usize, case: &Case) {
+        case.place.write(self.code(), case.code());
+        let native = &mut self.map.get_mut().cases[index];
+        native.state = case.state;
+        native.pokes = case.pokes;
+        native.watch = case.watch;
+        native.scrubs = case.scrubs;
+    }
+
+    /// Makes case `index` one that does nothing.
+    pub fn clear_case(&mut self, index: usize) {
+        let place = Place::Slot(index);
+        place.write(self.code(), &[]);
+        let native = &mut self.map.get_mut().cases[index];
+        native.state = CpuState { rip: place.site().start, ..CpuState::RESET };
+        native.pokes = Default::default();
+        native.watch = [0, 0];
+        native.scrubs = Default::default();
     }
 
     /// Runs cases `first..first + count`, in order, on the window as it is.
@@ -128,17 +141,16 @@ impl Native {
         }
     }
 
-    /// What became of case `index`, whose instruction starts at `start` and may land at `landings` (in the order
-    /// of [`crate::layout::Landing`]).
-    pub fn outcome(&self, index: usize, start: u64, landings: [u64; 3]) -> Outcome {
+    /// What became of `case`, which was case `index`.
+    pub fn outcome(&self, index: usize, case: &Case) -> Outcome {
         let result = &self.map.get().results[index];
         let mut outcome = Outcome { state: result.state, fault: None, watch: result.watch };
         if result.how < SIGNAL {
-            outcome.state.rip = landings[result.how as usize];
+            outcome.state.rip = case.landings()[result.how as usize];
             return outcome;
         }
         let rip = result.state.rip;
-        if rip == start {
+        if rip == case.state.rip {
             outcome.fault = Some(fault(result.vector as u8, result.error as u32, result.address));
         } else if result.vector == 3 && self.byte_at(rip.wrapping_sub(1)) == Some(INT3) {
             // It completed and went to a place where nothing but a breakpoint is.

@@ -8,16 +8,17 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 
+use crate::generate::{SCRUBS, Scrub};
 use crate::layout::{BATCH, CODE_LEN, INT3, WINDOW_LEN};
 use crate::state::{CpuState, WATCH_LEN};
 
 /// Bytes for the initial memory contents of a batch.
-pub(crate) const POOL: usize = 128 * 1024;
+pub(crate) const POOL: usize = 192 * 1024;
 /// Most pokes per case.
 pub(crate) const POKES: usize = 4;
 
 /// Bytes to be written into the window before a case.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Poke {
     /// Offset in the window.
@@ -34,6 +35,7 @@ pub(super) struct NativeCase {
     pub(super) state: CpuState,
     pub(super) pokes: [Poke; POKES],
     pub(super) watch: [u32; 2],
+    pub(super) scrubs: [Scrub; SCRUBS],
 }
 
 /// What the child writes.

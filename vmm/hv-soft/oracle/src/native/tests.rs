@@ -1,12 +1,28 @@
 //! Known instructions give known results.
 
 use super::*;
-use crate::layout::{Landing, Place, WINDOW_BASE, WINDOW_RW_LEN};
-use crate::state::{RAX, RBX, RCX, RSP};
+use crate::layout::{Place, WINDOW_BASE, WINDOW_RW_LEN};
+use crate::state::{CpuState, RAX, RBX, RCX, RSP};
 
 struct Bench {
     native: Native,
     state: CpuState,
+}
+
+fn case(place: Place, bytes: &[u8], state: &CpuState) -> Case {
+    let mut image = [0; 16];
+    image[..bytes.len()].copy_from_slice(bytes);
+    Case {
+        form: 0,
+        instruction: iced_x86::Instruction::default(),
+        bytes: image,
+        len: bytes.len(),
+        place,
+        state: *state,
+        pokes: Default::default(),
+        watch: [0, 0],
+        scrubs: Default::default(),
+    }
 }
 
 impl Bench {
@@ -15,13 +31,11 @@ impl Bench {
     }
 
     fn run(&mut self, place: Place, bytes: &[u8]) -> Outcome {
-        let site = place.site();
-        place.write(self.native.code(), bytes);
-        self.state.rip = site.start;
-        self.native.set_case(0, &self.state, &[], [0, 0]);
+        self.state.rip = place.site().start;
+        let case = case(place, bytes, &self.state);
+        self.native.set_case(0, &case);
         self.native.run(0, 1).unwrap();
-        let next = site.start + bytes.len() as u64;
-        self.native.outcome(0, site.start, [site.back, site.forward, next])
+        self.native.outcome(0, &case)
     }
 
     fn slot(&mut self, bytes: &[u8]) -> Outcome {
@@ -110,7 +124,6 @@ fn branches_land_where_they_went() {
     let call = bench.slot(&[0xff, 0xd0]); // call rax with no stack
     assert_eq!(call.fault, Some(Fault { vector: 14, error: 6, address: 0xff8 }));
     assert_eq!(call.state.rip, site.start);
-    let _ = Landing::Next;
 }
 
 #[test]
@@ -133,12 +146,10 @@ fn code_at_page_ends_runs_or_faults() {
 #[test]
 fn a_child_that_dies_or_makes_a_system_call_is_replaced() {
     let mut bench = Bench::new();
-    let place = Place::Slot(5);
-    place.write(bench.native.code(), &[0x0f, 0x05]); // syscall, of which seccomp allows four
     bench.state.gpr[RAX] = 39;
-    bench.state.rip = place.site().start;
-    let state = bench.state;
-    bench.native.set_case(0, &state, &[], [0, 0]);
+    bench.state.rip = Place::Slot(5).site().start;
+    let syscall = case(Place::Slot(5), &[0x0f, 0x05], &bench.state); // of which seccomp allows four
+    bench.native.set_case(0, &syscall);
     let died = bench.native.run(0, 1);
     assert!(matches!(died, Err(NativeError::Died { index: 0, .. })), "{died:?}");
     bench.state.gpr[RCX] = 7;
