@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use supermachine_hv::{HvError, Hypervisor, HypervisorKind};
+use supermachine_hv_soft::{Model, SoftHypervisor};
 
 /// Environment variable with the same values as `--hypervisor`, which wins.
 pub const ENVIRONMENT: &str = "SUPERMACHINE_HYPERVISOR";
@@ -90,7 +91,7 @@ fn probe(kind: HypervisorKind) -> Result<Box<dyn Hypervisor>, HvError> {
     match kind {
         HypervisorKind::Kvm => kvm(),
         HypervisorKind::Hvf => Err(unavailable(kind, "this build has no Hypervisor.framework back end yet")),
-        HypervisorKind::Soft => Err(unavailable(kind, "this build has no CPU emulator yet")),
+        HypervisorKind::Soft => Ok(Box::new(SoftHypervisor::new(Model::V2))),
     }
 }
 
