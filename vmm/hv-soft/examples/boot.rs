@@ -1,7 +1,8 @@
 //! Boots a Linux kernel with nothing but a serial port and tells how fast: `boot VMLINUX [INITRAMFS] [COMMAND LINE]`.
 //!
 //! The kernel is an ELF `vmlinux`; entry is by the 64-bit boot protocol. Ends when the guest halts for good, resets
-//! or triple-faults, or writes to port 0x501 (status = value).
+//! or triple-faults, or writes to port 0x501 (status = value),
+//! or prints the text in `BOOT_UNTIL`. With `BOOT_PROFILE` set, tells every half millisecond where the guest is.
 
 use std::io::Write;
 use std::time::Instant;
@@ -44,7 +45,11 @@ fn main() -> Result<()> {
     zero_page(&memory, &line, initramfs.as_deref().unwrap_or(&[]))?;
     page_tables(&memory)?;
     let vm = SoftHypervisor::new(Model::V2).create_vm(VmConfig { memory, vcpus: 1 })?;
-    let mut vcpu = vm.create_vcpu(0)?.bind()?;
+    let vcpu = vm.create_vcpu(0)?;
+    if std::env::var_os("BOOT_PROFILE").is_some() {
+        profile(vcpu.kicker());
+    }
+    let mut vcpu = vcpu.bind()?;
     vcpu.restore(&supermachine_hv::VcpuState::X86(Box::new(start(entry))))?;
     let began = Instant::now();
     let code = serve(&mut *vcpu)?;
@@ -53,17 +58,35 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Kicks the vCPU every half millisecond; each kick prints where the guest was.
+fn profile(kick: std::sync::Arc<dyn supermachine_hv::Kick>) {
+    let (never, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let _never = never;
+        while wait.recv_timeout(std::time::Duration::from_micros(500)).is_err() {
+            kick.kick();
+        }
+    });
+}
+
 fn serve(vcpu: &mut dyn supermachine_hv::Vcpu) -> Result<u32> {
     let mut out = std::io::stdout();
     let mut exits = 0u64;
+    let until = std::env::var("BOOT_UNTIL").unwrap_or_default();
+    let mut line = String::new();
     loop {
         let exit = vcpu.run()?;
         exits += 1;
         match exit {
             Exit::PioWrite { port: 0x3f8, value, .. } => {
                 out.write_all(&[value as u8])?;
+                line.push(char::from(value as u8));
                 if value as u8 == b'\n' {
                     out.flush()?;
+                    if !until.is_empty() && line.contains(&until) {
+                        return Ok(0);
+                    }
+                    line.clear();
                 }
             }
             Exit::PioWrite { port: 0x501, value, .. } => {
@@ -79,6 +102,11 @@ fn serve(vcpu: &mut dyn supermachine_hv::Vcpu) -> Result<u32> {
             }
             Exit::MmioRead { .. } => vcpu.complete(Reply::Read(0))?,
             Exit::Hypercall { .. } => vcpu.complete(Reply::Hypercall(u64::MAX - 999))?,
+            Exit::Kicked => {
+                if let supermachine_hv::VcpuState::X86(s) = vcpu.save()? {
+                    eprintln!("at {:x} {:?}", s.regs.rip, s.run_state);
+                }
+            }
             other => {
                 if let supermachine_hv::VcpuState::X86(s) = vcpu.save()? {
                     eprintln!("{:#x?} cr2 {:#x}", s.regs, s.sregs.cr2);

@@ -73,8 +73,8 @@ mod no_speculation {
     pub(super) const EAX: u32 = 1 << 2 | 1 << 6 | 1 << 8 | 1 << 29;
     /// ECX: not affected by TSA in the store queue and the L1 cache.
     pub(super) const ECX: u32 = 1 << 1 | 1 << 2;
-    /// Leaf 0x80000008 EBX: not affected by speculative store bypass.
-    pub(super) const SSB_NO: u32 = 1 << 26;
+    /// Leaf 0x80000008 EBX: FXSAVE always saves the error pointers; not affected by speculative store bypass.
+    pub(super) const EBX8: u32 = 1 << 2 | 1 << 26;
 }
 
 /// Leaf 0x80000001 EDX beside those shared with leaf 1: SYSCALL NX PDPE1GB RDTSCP LM.
@@ -123,7 +123,7 @@ pub(crate) fn leaf(model: Model, function: u32, index: u32, id: u32) -> [u32; 4]
         // Caches: 32 KiB L1, 8 ways; 512 KiB L2.
         0x8000_0005 => [0, 0, 0x2008_0140, 0x2008_0140],
         0x8000_0006 => [0, 0, 0x0200_6140, 0],
-        0x8000_0008 => [pte::PHYSICAL_BITS | 48 << 8, no_speculation::SSB_NO, 0, 0],
+        0x8000_0008 => [pte::PHYSICAL_BITS | 48 << 8, no_speculation::EBX8, 0, 0],
         0x8000_0021 => [no_speculation::EAX, 0, no_speculation::ECX, 0],
         _ => [0; 4],
     }
