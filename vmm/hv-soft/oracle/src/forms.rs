@@ -133,7 +133,15 @@ fn left_out(code: Code) -> Option<&'static str> {
         Lar | Lsl | Verr | Verw | Sldt | Str | Sgdt | Sidt | Smsw => "reads descriptor tables the host hides",
         Syscall | Sysenter | Int | Int1 | Int3 | Into => "enters the kernel",
         Cpuid | Rdtsc | Rdtscp | Rdpmc => "its result is the machine's own",
-        Ud0 => "decoders disagree about its length",
+        Ud0 | Ud1 => "processors disagree about its length",
+        Movsxd if code == Code::Movsxd_r16_rm16 => "AMD reads 32 bits, Intel 16",
+        _ if matches!(
+            code,
+            Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+        ) =>
+        {
+            "undefined on AMD, no operation on Intel"
+        }
         Rsm => "exists in system-management mode only",
         Fneni | Fndisi | Fnsetpm => "does nothing since the 80387 and is not in 64-bit manuals",
         Bswap if code == Code::Bswap_r16 => "its result is undefined",

@@ -78,12 +78,15 @@ fn undefined_conditions(mnemonic: Mnemonic) -> u16 {
 fn undefined_flags(instruction: &Instruction, case: &Case) -> u64 {
     let undefined = rflags(instruction.rflags_undefined());
     use Mnemonic::*;
-    let by_register = (0..instruction.op_count())
-        .any(|operand| instruction.op_kind(operand) == OpKind::Register && instruction.op_register(operand) == Register::CL);
-    let shift = matches!(
-        instruction.mnemonic(),
-        Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr | Shld | Shrd
-    );
+    let rotate_through_carry = matches!(instruction.mnemonic(), Rcl | Rcr);
+    if rotate_through_carry && instruction.op1_kind() == OpKind::Immediate8 && instruction.immediate8() & 31 > 1 {
+        return undefined | rflags(RflagsBits::OF); // also for a whole turn, which the tables take for no change
+    }
+    let last = instruction.op_count().wrapping_sub(1);
+    let by_register = instruction.op_count() > 1
+        && instruction.op_kind(last) == OpKind::Register
+        && instruction.op_register(last) == Register::CL;
+    let shift = matches!(instruction.mnemonic(), Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr | Shld | Shrd);
     if !shift || !by_register {
         return undefined;
     }

@@ -127,7 +127,7 @@ impl Generator {
         let mut case = draft.finish(number, place, pool);
         case.set_code(&code);
         encoded.ok()?;
-        if rng.chance(4) && !case.add_noise(rng, self.model) {
+        if rng.chance(4) && !special::takes_no_noise(form.code) && !case.add_noise(rng, self.model) {
             return None;
         }
         case.state.rip = site.start;

@@ -4,9 +4,12 @@ use iced_x86::{Code, MemorySize, Mnemonic, OpKind};
 
 use super::{Draft, SCRUBS, Scrub, address, values};
 use crate::forms::{Form, Lanes};
-use crate::layout::WINDOW_LEN;
+use crate::layout::{CODE_BASE, CODE_LEN, WINDOW_BASE, WINDOW_LEN};
 use crate::rng::Rng;
 use crate::state::{RAX, RBP, RCX, RDX, RSP, TF};
+
+/// MXCSR.MM, which AMD processors may have and the model has not.
+const MISALIGNED: u32 = 1 << 17;
 
 /// What the memory operand holds.
 pub(super) fn data(rng: &mut Rng, form: &Form, size: MemorySize) -> Vec<u8> {
@@ -20,7 +23,8 @@ pub(super) fn data(rng: &mut Rng, form: &Form, size: MemorySize) -> Vec<u8> {
         Float64 if form.x87 => values::f64_bits(rng).to_le_bytes().to_vec(),
         Float32 if form.x87 => values::f32_bits(rng).to_le_bytes().to_vec(),
         _ => match form.code.mnemonic() {
-            Mnemonic::Ldmxcsr if rng.chance(80) => values::mxcsr(rng).to_le_bytes().to_vec(),
+            Mnemonic::Ldmxcsr if rng.chance(20) => (values::integer(rng) as u32 & !MISALIGNED).to_le_bytes().to_vec(),
+            Mnemonic::Ldmxcsr => values::mxcsr(rng).to_le_bytes().to_vec(),
             Mnemonic::Fldcw => values::x87_words(rng).0.to_le_bytes().to_vec(),
             _ if form.lanes == Lanes::Integer && size.size() <= 8 => values::integer(rng).to_le_bytes().to_vec(),
             _ => values::vector(rng, form.lanes).to_vec(),
@@ -40,7 +44,7 @@ fn fx_image(rng: &mut Rng) -> Vec<u8> {
     let mut image = crate::state::CpuState::RESET;
     values::state(rng, &mut image, true);
     if rng.chance(10) {
-        image.set_mxcsr(rng.next() as u32);
+        image.set_mxcsr(rng.next() as u32 & !MISALIGNED);
     }
     image.fx.to_vec()
 }
@@ -88,6 +92,13 @@ pub(super) fn scrubs(code: Code, target: u64) -> [Scrub; SCRUBS] {
     })
 }
 
+/// Whether a prefix thrown in would give something that is undefined or that processors disagree about.
+pub(super) fn takes_no_noise(code: Code) -> bool {
+    use Mnemonic::*;
+    // A 66 makes the count too high; F3 before XCHG r8, rAX is PAUSE to some decoders.
+    matches!(code.mnemonic(), Shld | Shrd | Xchg)
+}
+
 /// Makes registers and data fit the instruction.
 pub(super) fn prepare(draft: &mut Draft<'_>) {
     use Mnemonic::*;
@@ -108,10 +119,13 @@ pub(super) fn prepare(draft: &mut Draft<'_>) {
         Popf | Popfq => {
             let flags = u64::from_le_bytes(draft.stack) & !TF;
             draft.stack = flags.to_le_bytes();
-            // A flag image that is only partly in the window would be followed by bytes nobody has chosen.
-            draft.state.gpr[RSP] = address::usual_target(draft.rng, 8) & !7;
+            // Only where all of it was chosen, or where none of it can be read: a stray TF would trap us.
+            let inside = WINDOW_BASE + 64 + draft.rng.below(8000);
+            let outside = WINDOW_BASE + WINDOW_LEN as u64 - 1 + draft.rng.below(16);
+            draft.state.gpr[RSP] = if draft.rng.chance(90) { inside } else { outside };
         }
-        Enter | Leave => draft.state.gpr[RBP] = address::usual_target(draft.rng, 16),
+        Enter => enter(draft),
+        Leave => draft.state.gpr[RBP] = address::usual_target(draft.rng, 16),
         Pcmpestri | Pcmpestrm | Pcmpestri64 | Pcmpestrm64 => {
             for register in [RAX, RDX] {
                 if draft.rng.chance(70) {
@@ -122,6 +136,17 @@ pub(super) fn prepare(draft: &mut Draft<'_>) {
         }
         _ => {}
     }
+}
+
+/// Its fault at the last write leaves earlier ones in memory on the host; so either all of it fits or none.
+fn enter(draft: &mut Draft<'_>) {
+    let size = draft.rng.below(2048) as u16;
+    draft.instruction.set_immediate16(size);
+    draft.state.gpr[RSP] = match draft.rng.below(10) {
+        0 => draft.rng.next() | 1 << 62,
+        _ => WINDOW_BASE + 4096 + 8 * draft.rng.below(500) + if draft.rng.chance(20) { draft.rng.below(8) } else { 0 },
+    };
+    draft.state.gpr[RBP] = WINDOW_BASE + 1024 + 8 * draft.rng.below(1000);
 }
 
 fn division(draft: &mut Draft<'_>) {
@@ -194,8 +219,10 @@ fn branch(draft: &mut Draft<'_>) {
         90..=94 => site.forward + 10,
         _ => values::integer(draft.rng),
     };
-    // To itself would not end.
-    let goal = if goal == site.start { site.back } else { goal };
+    // To itself would not end, and others' landings look like its own.
+    let own = [site.back, site.forward, site.forward + 10].contains(&goal);
+    let in_code = goal.wrapping_sub(CODE_BASE) < CODE_LEN as u64;
+    let goal = if in_code && !own { site.back } else { goal };
     draft.stack = goal.to_le_bytes();
     draft.data = goal.to_le_bytes().to_vec();
     if let Some(register) = draft.chosen.general[0] {
