@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
+use nix::unistd::{chdir, chroot, mkdir};
 
 use crate::error::InitError;
 
@@ -45,9 +45,20 @@ const MOUNTS: [Mount; 10] = [
     optional("bpf", "/sys/fs/bpf", SAFE, "mode=0700"),
 ];
 
-/// Mounts them all.
+/// Makes the initramfs a root that can be left, and mounts them all.
 pub(crate) fn mount_all() -> Result<(), InitError> {
+    cover_root().map_err(InitError::os("cover the first root"))?;
     MOUNTS.iter().try_for_each(Mount::mount)
+}
+
+/// The kernel's first root has no parent mount, so nobody could `pivot_root` away from it, as containers do. Bound
+/// over itself it is a mount like others.
+fn cover_root() -> Result<(), Errno> {
+    let none = None::<&str>;
+    nix::mount::mount(Some("/"), "/run", none, MsFlags::MS_BIND, none)?;
+    chdir("/run")?;
+    nix::mount::mount(Some("."), "/", none, MsFlags::MS_MOVE, none)?;
+    chroot(".")
 }
 
 impl Mount {

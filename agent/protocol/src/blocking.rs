@@ -173,7 +173,8 @@ impl<R: Read, W: Write> Connection<R, W> {
         }
         let message = format!("protocol version {} is not spoken here, only {VERSION}", theirs.version);
         let reply = ErrorReply { code: ErrorCode::BadVersion, errno: None, message };
-        self.writer.send_json(FrameKind::Error, &reply)?;
+        // A peer that has gone already needs no telling.
+        let _ = self.writer.send_json(FrameKind::Error, &reply);
         Err(ConnectionError::Version { theirs: theirs.version })
     }
 

@@ -15,8 +15,8 @@ pub const HEADER_LEN: usize = 5;
 pub const MAX_PAYLOAD: u32 = 16 << 20;
 /// Largest payload that the agent accepts before the hellos are done, in bytes.
 pub const MAX_HELLO: u32 = 64 << 10;
-/// Largest payload that the agent accepts while a process runs (so the largest stdin frame), in bytes.
-pub const MAX_STDIN: u32 = 1 << 20;
+/// Largest payload that the agent accepts while a process runs, in bytes: a whole window of stdin.
+pub const MAX_STDIN: u32 = WINDOW;
 /// Largest stdout or stderr payload that the agent sends, in bytes.
 pub const MAX_OUTPUT: u32 = 64 << 10;
 

@@ -7,8 +7,8 @@ use std::thread;
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, read_frame, write_frame};
 use supermachine_agent_protocol::spec::MAX_PAYLOAD;
 use supermachine_agent_protocol::{
-    Control, ErrorCode, ErrorReply, Exec, ExitStatus, Frame, FrameError, FrameKind, Hello, Mount, Request, Signal,
-    User, WindowSize,
+    Close, Control, ErrorCode, ErrorReply, Exec, ExitStatus, Frame, FrameError, FrameKind, Hello, Mount, Request,
+    Signal, Stream, User, Window, WindowSize,
 };
 
 fn json<T: serde::Serialize>(message: &T) -> String {
@@ -35,6 +35,26 @@ fn messages_have_the_documented_form() {
     let wire =
         r#"{"mount":{"source":"/dev/vda","target":"/run/sm/rootfs","fstype":"squashfs","flags":["ro"],"data":""}}"#;
     assert_eq!(json(&mount), wire);
+}
+
+/// The exchange at the end of `docs/agent-protocol.md`.
+#[test]
+fn the_documented_exchange_has_these_bytes() {
+    let bytes = |frame: Frame| {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes).unwrap();
+        bytes
+    };
+    let hello = Frame::json(FrameKind::Control, &Control::Hello(Hello::new("doc"))).unwrap();
+    assert_eq!(bytes(hello), [b"\xfe\0\0\0\x28".as_slice(), br#"{"hello":{"version":1,"software":"doc"}}"#].concat());
+    let request: Request = serde_json::from_str(r#"{"exec":{"argv":["cat"],"stdin":true}}"#).unwrap();
+    assert_eq!(request, Request::Exec(Exec { stdin: true, ..Exec::new(["cat"]) }));
+    let started = Frame::json(FrameKind::Control, &Control::Started { pid: 52 }).unwrap();
+    assert_eq!(bytes(started), [b"\xfe\0\0\0\x16".as_slice(), br#"{"started":{"pid":52}}"#].concat());
+    let window = Window { stream: Stream::Stdout, bytes: 3 };
+    assert_eq!(bytes(window.into()), [7, 0, 0, 0, 5, 1, 0, 0, 0, 3]);
+    assert_eq!(bytes(Close(Stream::Stdin).into()), [8, 0, 0, 0, 1, 0]);
+    assert_eq!(bytes(ExitStatus::Exited(0).into()), [5, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
 }
 
 #[test]

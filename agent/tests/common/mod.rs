@@ -97,6 +97,16 @@ impl Agent {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// Asserts that the agent soon has this many descriptors open.
+    pub(crate) fn assert_descriptors(&self, count: usize) {
+        // It closes its end a moment after ours; each round is a connection handled after that.
+        let reached = (0..100).any(|_| {
+            drop(self.session());
+            self.descriptors() == count
+        });
+        assert!(reached, "{} descriptors are open, not {count}", self.descriptors());
+    }
+
     /// Asserts that the agent serves on and soon has no child, dead or alive.
     pub(crate) fn assert_reaps_all(&self) {
         let id = self.child.id();

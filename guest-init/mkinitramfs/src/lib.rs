@@ -48,6 +48,11 @@ impl Archive {
         Self::default()
     }
 
+    /// Gives the root directory itself these permission bits.
+    pub fn root(&mut self, permissions: u32) -> Result<(), ArchiveError> {
+        self.counted(".", Entry { mode: S_IFDIR | (permissions & 0o7777), links: 2, ..Entry::default() })
+    }
+
     /// Adds a directory with these permission bits. Parents come before what is in them.
     pub fn directory(&mut self, name: &str, permissions: u32) -> Result<(), ArchiveError> {
         self.named(name, Entry { mode: S_IFDIR | (permissions & 0o7777), links: 2, ..Entry::default() })
@@ -74,6 +79,10 @@ impl Archive {
         if name.split('/').any(bad_part) || name.contains('\0') || name == TRAILER {
             return Err(ArchiveError::Name { name: name.to_owned() });
         }
+        self.counted(name, entry)
+    }
+
+    fn counted(&mut self, name: &str, entry: Entry<'_>) -> Result<(), ArchiveError> {
         let too_large = || ArchiveError::TooLarge { name: name.to_owned() };
         let inode = self.entries.checked_add(1).ok_or_else(too_large)?;
         self.entries = inode;
@@ -106,6 +115,7 @@ impl Archive {
 /// The guest's initramfs: PID 1, the agent, the console that PID 1 speaks to, and empty directories to mount on.
 pub fn initramfs(init: &[u8], agent: &[u8]) -> Result<Vec<u8>, ArchiveError> {
     let mut archive = Archive::new();
+    archive.root(0o755)?;
     for directory in ["dev", "proc", "run", "sbin", "sys"] {
         archive.directory(directory, 0o755)?;
     }

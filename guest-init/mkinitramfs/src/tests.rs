@@ -57,6 +57,7 @@ fn cpio_lists_what_was_packed() {
     let text = String::from_utf8(listed.stdout).unwrap();
     let lines: Vec<String> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let want = [
+        "drwxr-xr-x 2 0 0 0 Jan 1 1970 .",
         "drwxr-xr-x 2 0 0 0 Jan 1 1970 dev",
         "drwxr-xr-x 2 0 0 0 Jan 1 1970 proc",
         "drwxr-xr-x 2 0 0 0 Jan 1 1970 run",
