@@ -137,6 +137,7 @@ impl Cpu {
     pub(crate) fn prepare_write(&mut self, va: u64, len: u64) -> Res {
         let last = va.wrapping_add(len - 1);
         let first_part = len.min(PAGE - (va & OFFSET));
+        self.check_end(last)?;
         self.prepare_part(va, first_part)?;
         if (va ^ last) & !OFFSET != 0 {
             self.prepare_part(last & !OFFSET, len - first_part)?;
@@ -157,6 +158,7 @@ impl Cpu {
     pub(crate) fn read_slow(&mut self, va: u64, len: u64) -> Res<u64> {
         if (va & OFFSET) + len > PAGE {
             let first = PAGE - (va & OFFSET);
+            self.check_end(va.wrapping_add(len - 1))?;
             let lo = self.read_part(va, first)?;
             let hi = self.read_part(va.wrapping_add(first), len - first)?;
             return Ok(lo | hi << (8 * first));
@@ -229,12 +231,18 @@ impl Cpu {
         Ok(())
     }
 
+    /// An access that ends above the canonical addresses stops before any page is looked at.
+    fn check_end(&mut self, last: u64) -> Res {
+        if canonical(last) {
+            return Ok(());
+        }
+        self.fault = Exception { vector: GP, code: Some(0), cr2: None, canonical: false };
+        Err(Stop::Fault)
+    }
+
     /// Translates one access and enters the page in the TLB if it is RAM.
     pub(crate) fn target(&mut self, va: u64, access: Access) -> Res<Target> {
-        if !canonical(va) {
-            self.fault = Exception { vector: GP, code: Some(0), cr2: None, canonical: false };
-            return Err(Stop::Fault);
-        }
+        self.check_end(va)?;
         let user = self.cpl == 3;
         let m = self.translate(va, access, user)?;
         let Some((page, number)) = self.ram.page(m.gpa) else {

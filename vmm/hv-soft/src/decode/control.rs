@@ -71,7 +71,8 @@ fn stack(insn: &Instruction) -> Option<Handler> {
         },
         Mnemonic::Leave if insn.code() == iced_x86::Code::Leavew => leave16,
         Mnemonic::Leave => leave,
-        Mnemonic::Enter => enter,
+        Mnemonic::Enter if insn.code() == iced_x86::Code::Enterw_imm16_imm8 => enter::<u16>,
+        Mnemonic::Enter => enter::<u64>,
         _ => return None,
     })
 }

@@ -153,7 +153,9 @@ fn memory(insn: &Instruction, op: &mut Op) {
     if matches!(insn.memory_segment(), Register::FS | Register::GS) {
         simple = false;
     }
-    if insn.memory_segment() == Register::SS {
+    // Prefixes for ES, CS, SS and DS mean nothing in 64-bit mode, not even for the choice of #SS or #GP.
+    let stack = matches!(insn.memory_base(), Register::RSP | Register::ESP | Register::RBP | Register::EBP);
+    if stack && !matches!(insn.segment_prefix(), Register::FS | Register::GS) {
         op.mode |= mode::STACK;
     }
     match i32::try_from(disp as i64) {

@@ -10,7 +10,7 @@ use crate::chips::shared::Board;
 use crate::cpu::Cpu;
 use crate::cpuid::Model;
 use crate::decode;
-use crate::mem::Ram;
+use crate::mem::{OFFSET, PAGE, Ram};
 use crate::op::{Op, Stop, slot};
 use crate::simd::mxcsr::MXCSR_RESET;
 use crate::sys::exception::Exception;
@@ -132,7 +132,7 @@ impl SingleStepper {
                 Stop::Fault => return Err(self.faulted(&op)),
                 Stop::Halt => return Err(Stopped::Other("halt")),
                 Stop::Exit => return Err(Stopped::Other("exit")),
-                Stop::Step | Stop::Code => return Err(Stopped::Other("step")),
+                _ => return Err(Stopped::Other("step")),
             }
         }
         Err(Stopped::Other("a string instruction does not end"))
@@ -140,10 +140,16 @@ impl SingleStepper {
 
     fn fetch(&mut self) -> Result<decode::Decoded, Stop> {
         let rip = self.engine.cpu.rip;
+        let offset = rip & OFFSET;
         let mut bytes = [0; decode::MAX_INSTRUCTION];
-        let have = self.engine.fetch_bytes(rip, &mut bytes)?;
+        let mut have = bytes.len().min((PAGE - offset) as usize);
+        self.engine.copy_code(rip, &mut bytes[..have])?;
+        if have < bytes.len() && decode::needs_more(&bytes[..have]) {
+            self.engine.copy_code((rip & !OFFSET).wrapping_add(PAGE), &mut bytes[have..])?;
+            have = bytes.len();
+        }
         let modes = self.engine.modes();
-        Ok(decode::one(&bytes[..have], rip & crate::mem::OFFSET, modes))
+        Ok(decode::one(&bytes[..have], offset, modes))
     }
 
     fn faulted(&mut self, op: &Op) -> Stopped {

@@ -1,9 +1,9 @@
 //! Bit tests, bit scans, POPCNT, CRC32, CMPXCHG8B/16B and flag instructions.
 
 use crate::cpu::{Cpu, reg};
-use crate::ea::{Ea, Full};
+use crate::ea::{Ea, Full, offset as offset_of};
 use crate::flags::bit;
-use crate::op::{Op, Res};
+use crate::op::{Op, Res, mode, slot};
 use crate::word::Word;
 
 /// Sub-operations of the BT family.
@@ -64,7 +64,10 @@ pub(crate) fn bt_mi<T: Word, const OP: u8>(cpu: &mut Cpu, op: &Op) -> Res {
 pub(crate) fn bt_mr<T: Word, const OP: u8>(cpu: &mut Cpu, op: &Op) -> Res {
     let offset = T::get(cpu, op.src).sext();
     let words = (offset as i64) >> T::BITS.trailing_zeros();
-    let ea = Full::ea(cpu, op).wrapping_add((words as u64).wrapping_mul(T::BYTES));
+    // An address size of 32 bits truncates the sum, not the operand's own address.
+    let sum = offset_of(cpu, op).wrapping_add((words as u64).wrapping_mul(T::BYTES));
+    let sum = if op.mode & mode::ADDR32 != 0 { u64::from(sum as u32) } else { sum };
+    let ea = sum.wrapping_add(cpu.regs[op.seg as usize % slot::COUNT]);
     bt_memory::<T, OP>(cpu, ea, offset)
 }
 

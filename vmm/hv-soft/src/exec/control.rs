@@ -97,7 +97,12 @@ pub(crate) fn jmp_m(cpu: &mut Cpu, op: &Op) -> Res {
 
 fn call_to(cpu: &mut Cpu, op: &Op, target: u64) -> Res {
     if !canonical(target) {
-        return Err(cpu.gp0());
+        // The stack's own fault comes first.
+        let sp = cpu.regs[reg::RSP].wrapping_sub(8);
+        return Err(match cpu.prepare_write(sp, 8) {
+            Ok(()) => cpu.gp0(),
+            Err(s) => cpu.stack_stop(s),
+        });
     }
     let back = cpu.next_rip(op);
     cpu.push(back)?;
@@ -182,25 +187,29 @@ pub(crate) fn leave16(cpu: &mut Cpu, _: &Op) -> Res {
 }
 
 /// ENTER: frame size in `imm`, nesting level in `aux`.
-pub(crate) fn enter(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn enter<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let level = u64::from(op.aux & 31);
-    let frame = cpu.regs[reg::RSP].wrapping_sub(8);
+    let frame = cpu.regs[reg::RSP].wrapping_sub(T::BYTES);
     let bp = cpu.regs[reg::RBP];
-    let end = frame.wrapping_sub(8 * level).wrapping_sub(op.imm & 0xffff);
+    let lowest = frame.wrapping_sub(T::BYTES * level);
+    let end = lowest.wrapping_sub(op.imm & 0xffff);
     // The processor checks that the final stack pointer could be written.
-    if let Err(s) = cpu.prepare_write(frame.wrapping_sub(8 * level), 8 * level + 8).and_then(|()| cpu.prepare_write(end, 1)) {
+    let ready = cpu.prepare_write(lowest, T::BYTES * (level + 1)).and_then(|()| cpu.prepare_write(end, T::BYTES));
+    if let Err(s) = ready {
         return Err(cpu.stack_stop(s));
     }
+    cpu.write(frame, T::from64(bp))?;
     for i in 1..level {
-        let v = cpu.read::<u64>(bp.wrapping_sub(8 * i))?;
-        cpu.write(frame.wrapping_sub(8 * i), v)?;
+        let v = match cpu.read::<T>(bp.wrapping_sub(T::BYTES * i)) {
+            Ok(v) => v,
+            Err(s) => return Err(cpu.stack_stop(s)),
+        };
+        cpu.write(frame.wrapping_sub(T::BYTES * i), v)?;
     }
-    cpu.write(frame, bp)?;
     if level > 0 {
-        cpu.write(frame.wrapping_sub(8 * level), frame)?;
+        cpu.write(lowest, T::from64(frame))?;
     }
-    cpu.regs[reg::RBP] = frame;
+    T::set(cpu, reg::RBP as u8, T::from64(frame));
     cpu.regs[reg::RSP] = end;
     Ok(())
 }
-
