@@ -4,12 +4,19 @@ pub(crate) mod arith;
 pub(crate) mod bcd;
 pub(crate) mod compare;
 pub(crate) mod constant;
+mod control;
 pub(crate) mod image;
+mod lower;
 pub(crate) mod misc;
+#[cfg(target_arch = "x86_64")]
+mod native_x86;
+#[cfg(not(target_arch = "x86_64"))]
+mod portable;
+mod run;
+pub(crate) mod transcendental;
 pub(crate) mod transfer;
-use iced_x86::Instruction;
 
-use crate::op::{Handler, Op};
+pub(crate) use lower::lower;
 
 use crate::simd::fp::{self, DE, Env, Family, IE, OE, PE, Rounding, UE, Value, ZE};
 
@@ -261,9 +268,4 @@ impl Fpu {
         self.sw |= (IE | sw::SF) as u16 | sw::C1;
         self.masked() & IE != 0
     }
-}
-
-/// Chooses a handler for an x87 instruction.
-pub(crate) fn lower(_insn: &Instruction, _op: &mut Op) -> Option<Handler> {
-    None
 }

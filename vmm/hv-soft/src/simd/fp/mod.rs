@@ -8,7 +8,7 @@ mod round;
 
 pub(crate) use arith::{add, compare, div, mul, sqrt, sub};
 pub(crate) use convert::{from_i64, round_to_integral, to_int};
-pub(crate) use remainder::{PartialRemainder, partial_remainder};
+pub(crate) use remainder::partial_remainder;
 pub(crate) use round::{narrow, round};
 
 /// Invalid operation.

@@ -17,6 +17,7 @@ pub(super) fn lower(insn: &Instruction, op: &Op) -> Option<Handler> {
         .or_else(|| immediate(insn, op))
         .or_else(|| shifted(insn, op))
         .or_else(|| floating(insn, op))
+        .or_else(|| approximated(insn, op))
         .or_else(|| floating_immediate(insn, op))
 }
 
@@ -29,11 +30,11 @@ macro_rules! call {
     (float_immediate $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b, $imm, $sse) };
 }
 
-/// A function from mnemonic to handler: for XMM registers and, where a second function is named, for MMX.
+/// A function from mnemonic to handler: the function for XMM registers, and the one for MMX in brackets.
 macro_rules! table {
-    ($name:ident $kind:ident $float:literal: $($mnemonic:ident => $(xmm $xmm:path)? $(, mmx $mmx:path)?;)*) => {
+    ($name:ident $kind:ident $float:literal: $($mnemonic:ident => $($xmm:path)? $([$mmx:path])?;)*) => {
         #[doc = concat!("Handlers of kind `", stringify!($kind), "`.")]
-        #[expect(unused_variables, reason = "no kind uses every argument")]
+        #[allow(unused_variables, reason = "no kind uses every argument")]
         fn $name(insn: &Instruction, op: &Op) -> Option<Handler> {
             match insn.mnemonic() {
                 $(Mnemonic::$mnemonic => {
@@ -71,4 +72,213 @@ macro_rules! table {
     };
 }
 
-include!("entries.rs");
+table! { lanewise pure false:
+    Paddb => int::paddb [int::paddb];
+    Paddw => int::paddw [int::paddw];
+    Paddd => int::paddd [int::paddd];
+    Paddq => int::paddq [int::paddq];
+    Psubb => int::psubb [int::psubb];
+    Psubw => int::psubw [int::psubw];
+    Psubd => int::psubd [int::psubd];
+    Psubq => int::psubq [int::psubq];
+    Paddsb => int::paddsb [int::paddsb];
+    Paddsw => int::paddsw [int::paddsw];
+    Paddusb => int::paddusb [int::paddusb];
+    Paddusw => int::paddusw [int::paddusw];
+    Psubsb => int::psubsb [int::psubsb];
+    Psubsw => int::psubsw [int::psubsw];
+    Psubusb => int::psubusb [int::psubusb];
+    Psubusw => int::psubusw [int::psubusw];
+    Pcmpeqb => int::pcmpeqb [int::pcmpeqb];
+    Pcmpeqw => int::pcmpeqw [int::pcmpeqw];
+    Pcmpeqd => int::pcmpeqd [int::pcmpeqd];
+    Pcmpgtb => int::pcmpgtb [int::pcmpgtb];
+    Pcmpgtw => int::pcmpgtw [int::pcmpgtw];
+    Pcmpgtd => int::pcmpgtd [int::pcmpgtd];
+    Pminub => int::pminub [int::pminub];
+    Pminsw => int::pminsw [int::pminsw];
+    Pmaxub => int::pmaxub [int::pmaxub];
+    Pmaxsw => int::pmaxsw [int::pmaxsw];
+    Pavgb => int::pavgb [int::pavgb];
+    Pavgw => int::pavgw [int::pavgw];
+    Pmullw => int::pmullw [int::pmullw];
+    Pmulhw => int::pmulhw [int::pmulhw];
+    Pmulhuw => int::pmulhuw [int::pmulhuw];
+    Pmulhrsw => int::pmulhrsw [int::pmulhrsw];
+    Pmuludq => int::pmuludq [int::pmuludq];
+    Psignb => int::psignb [int::psignb];
+    Psignw => int::psignw [int::psignw];
+    Psignd => int::psignd [int::psignd];
+    Pabsb => int::pabsb [int::pabsb];
+    Pabsw => int::pabsw [int::pabsw];
+    Pabsd => int::pabsd [int::pabsd];
+    Pand => int::pand [int::pand];
+    Pandn => int::pandn [int::pandn];
+    Por => int::por [int::por];
+    Pxor => int::pxor [int::pxor];
+    Pmaddwd => int::pmaddwd [int::pmaddwd];
+    Pmaddubsw => int::pmaddubsw [int::pmaddubsw];
+    Psadbw => int::psadbw [int::psadbw];
+    Phaddw => int::phaddw [int::phaddw_mmx];
+    Phaddd => int::phaddd [int::phaddd_mmx];
+    Phaddsw => int::phaddsw [int::phaddsw_mmx];
+    Phsubw => int::phsubw [int::phsubw_mmx];
+    Phsubd => int::phsubd [int::phsubd_mmx];
+    Phsubsw => int::phsubsw [int::phsubsw_mmx];
+    Pcmpeqq => int::pcmpeqq;
+    Pcmpgtq => int::pcmpgtq;
+    Pminuw => int::pminuw;
+    Pminud => int::pminud;
+    Pminsb => int::pminsb;
+    Pminsd => int::pminsd;
+    Pmaxuw => int::pmaxuw;
+    Pmaxud => int::pmaxud;
+    Pmaxsb => int::pmaxsb;
+    Pmaxsd => int::pmaxsd;
+    Pmulld => int::pmulld;
+    Pmuldq => int::pmuldq;
+    Phminposuw => int::phminposuw;
+    Andps => int::pand;
+    Andpd => int::pand;
+    Andnps => int::pandn;
+    Andnpd => int::pandn;
+    Orps => int::por;
+    Orpd => int::por;
+    Xorps => int::pxor;
+    Xorpd => int::pxor;
+}
+
+table! { moved pure false:
+    Packsswb => shuffle::packsswb [shuffle::packsswb_mmx];
+    Packuswb => shuffle::packuswb [shuffle::packuswb_mmx];
+    Packssdw => shuffle::packssdw [shuffle::packssdw_mmx];
+    Packusdw => shuffle::packusdw;
+    Pshufb => shuffle::pshufb [shuffle::pshufb_mmx];
+    Punpcklbw => shuffle::punpcklbw [shuffle::punpcklbw];
+    Punpcklwd => shuffle::punpcklwd [shuffle::punpcklwd];
+    Punpckldq => shuffle::punpckldq [shuffle::punpckldq];
+    Punpckhbw => shuffle::punpckhbw [shuffle::punpckhbw_mmx];
+    Punpckhwd => shuffle::punpckhwd [shuffle::punpckhwd_mmx];
+    Punpckhdq => shuffle::punpckhdq [shuffle::punpckhdq_mmx];
+    Punpcklqdq => shuffle::punpcklqdq;
+    Punpckhqdq => shuffle::punpckhqdq;
+    Unpcklps => shuffle::punpckldq;
+    Unpckhps => shuffle::punpckhdq;
+    Unpcklpd => shuffle::punpcklqdq;
+    Unpckhpd => shuffle::punpckhqdq;
+    Pmovsxbw => shuffle::pmovsxbw;
+    Pmovsxbd => shuffle::pmovsxbd;
+    Pmovsxbq => shuffle::pmovsxbq;
+    Pmovsxwd => shuffle::pmovsxwd;
+    Pmovsxwq => shuffle::pmovsxwq;
+    Pmovsxdq => shuffle::pmovsxdq;
+    Pmovzxbw => shuffle::pmovzxbw;
+    Pmovzxbd => shuffle::pmovzxbd;
+    Pmovzxbq => shuffle::pmovzxbq;
+    Pmovzxwd => shuffle::pmovzxwd;
+    Pmovzxwq => shuffle::pmovzxwq;
+    Pmovzxdq => shuffle::pmovzxdq;
+    Movsldup => shuffle::movsldup;
+    Movshdup => shuffle::movshdup;
+    Movddup => shuffle::movddup;
+}
+
+table! { immediate immediate false:
+    Pshufd => shuffle::pshufd;
+    Pshufhw => shuffle::pshufhw;
+    Shufps => shuffle::shufps;
+    Shufpd => shuffle::shufpd;
+    Pblendw => shuffle::pblendw;
+    Blendps => shuffle::blendps;
+    Blendpd => shuffle::blendpd;
+    Pshuflw => shuffle::pshuflw;
+    Pshufw => [shuffle::pshuflw];
+    Palignr => shuffle::palignr [shuffle::palignr_mmx];
+    Mpsadbw => int::mpsadbw;
+}
+
+table! { shifted count false:
+    Psllw => shift::psllw [shift::psllw];
+    Pslld => shift::pslld [shift::pslld];
+    Psllq => shift::psllq [shift::psllq];
+    Psrlw => shift::psrlw [shift::psrlw];
+    Psrld => shift::psrld [shift::psrld];
+    Psrlq => shift::psrlq [shift::psrlq];
+    Psraw => shift::psraw [shift::psraw];
+    Psrad => shift::psrad [shift::psrad];
+    Pslldq => shift::pslldq;
+    Psrldq => shift::psrldq;
+}
+
+table! { floating float true:
+    Addps => float::addps;
+    Addpd => float::addpd;
+    Addss => float::addss;
+    Addsd => float::addsd;
+    Subps => float::subps;
+    Subpd => float::subpd;
+    Subss => float::subss;
+    Subsd => float::subsd;
+    Mulps => float::mulps;
+    Mulpd => float::mulpd;
+    Mulss => float::mulss;
+    Mulsd => float::mulsd;
+    Divps => float::divps;
+    Divpd => float::divpd;
+    Divss => float::divss;
+    Divsd => float::divsd;
+    Sqrtps => float::sqrtps;
+    Sqrtpd => float::sqrtpd;
+    Sqrtss => float::sqrtss;
+    Sqrtsd => float::sqrtsd;
+    Minps => float::minps;
+    Minpd => float::minpd;
+    Minss => float::minss;
+    Minsd => float::minsd;
+    Maxps => float::maxps;
+    Maxpd => float::maxpd;
+    Maxss => float::maxss;
+    Maxsd => float::maxsd;
+    Addsubps => float::addsubps;
+    Addsubpd => float::addsubpd;
+    Haddps => float::haddps;
+    Haddpd => float::haddpd;
+    Hsubps => float::hsubps;
+    Hsubpd => float::hsubpd;
+    Cvtps2pd => convert::cvtps2pd;
+    Cvtpd2ps => convert::cvtpd2ps;
+    Cvtss2sd => convert::cvtss2sd;
+    Cvtsd2ss => convert::cvtsd2ss;
+    Cvtdq2ps => convert::cvtdq2ps;
+    Cvtdq2pd => convert::cvtdq2pd;
+    Cvtps2dq => convert::cvtps2dq;
+    Cvttps2dq => convert::cvttps2dq;
+    Cvtpd2dq => convert::cvtpd2dq;
+    Cvttpd2dq => convert::cvttpd2dq;
+    Cvtpi2ps => convert::pi2ps;
+    Cvtpi2pd => convert::cvtdq2pd;
+    Cvtps2pi => [convert::cvtps2pi];
+    Cvttps2pi => [convert::cvttps2pi];
+    Cvtpd2pi => [convert::cvtpd2dq];
+    Cvttpd2pi => [convert::cvttpd2dq];
+}
+
+table! { approximated pure false:
+    Rcpps => approximate::rcpps;
+    Rcpss => approximate::rcpss;
+    Rsqrtps => approximate::rsqrtps;
+    Rsqrtss => approximate::rsqrtss;
+}
+
+table! { floating_immediate float_immediate true:
+    Cmpps => float::cmpps;
+    Cmppd => float::cmppd;
+    Cmpss => float::cmpss;
+    Cmpsd => float::cmpsd;
+    Roundps => float::roundps;
+    Roundpd => float::roundpd;
+    Roundss => float::roundss;
+    Roundsd => float::roundsd;
+    Dpps => float::dpps;
+    Dppd => float::dppd;
+}

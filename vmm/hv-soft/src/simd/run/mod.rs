@@ -50,8 +50,20 @@ pub(crate) fn load<const W: usize>(cpu: &mut Cpu, va: u64) -> Res<u128> {
         2 => u128::from(cpu.read::<u16>(va)?),
         4 => u128::from(cpu.read::<u32>(va)?),
         8 => u128::from(cpu.read::<u64>(va)?),
-        _ => cpu.read128_aligned(va)?,
+        _ => load_aligned(cpu, va)?,
     })
+}
+
+/// Reads 16 aligned bytes; #GP(0) where they are not.
+#[inline(always)]
+fn load_aligned(cpu: &mut Cpu, va: u64) -> Res<u128> {
+    if va & 15 != 0 { Err(cpu.gp0()) } else { cpu.read128(va) }
+}
+
+/// Writes 16 aligned bytes; #GP(0) where they are not.
+#[inline(always)]
+pub(crate) fn store_aligned(cpu: &mut Cpu, va: u64, v: u128) -> Res {
+    if va & 15 != 0 { Err(cpu.gp0()) } else { cpu.write128(va, v) }
 }
 
 /// Puts an instruction's flags into MXCSR; stops where one of them is unmasked.

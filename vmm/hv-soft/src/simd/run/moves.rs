@@ -35,7 +35,8 @@ pub(crate) fn store_unaligned<E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
 
 /// 16 aligned bytes.
 pub(crate) fn store_aligned<E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    cpu.write128_aligned(E::ea(cpu, op), xmm(cpu, op.src))
+    let (at, v) = (E::ea(cpu, op), xmm(cpu, op.src));
+    super::store_aligned(cpu, at, v)
 }
 
 /// The low bytes of an XMM register (MOVSS, MOVSD, MOVQ, MOVD, MOVLPS).
