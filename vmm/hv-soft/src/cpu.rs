@@ -233,6 +233,7 @@ impl Cpu {
     pub(crate) fn set_cpl(&mut self, cpl: u8) {
         self.cpl = cpl;
         self.tlb.set_user(cpl == 3);
+        self.jumps.set_user(cpl == 3);
     }
 
     /// Sets `rip` and the page base of the block to come.

@@ -3,13 +3,15 @@
 #[cfg(feature = "oracle")]
 pub mod single;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 
+use crate::chips::shared::Shared;
 use crate::code::{Block, CodeCache, MAX_BLOCK, NO_BLOCK, Source};
 use crate::cpu::Cpu;
-use crate::decode::{self, Decoded, MAX_INSTRUCTION, Modes};
+use crate::decode::{self, Decoded, Flow, MAX_INSTRUCTION, Modes};
 use crate::flags::bit;
 use crate::mem::{OFFSET, PAGE};
 use crate::op::{Op, Stop, slot};
@@ -35,12 +37,15 @@ struct Stepped {
     offset: u64,
     modes: Modes,
     op: Op,
+    flow: Flow,
 }
 
 /// A CPU with its decoded code.
 pub(crate) struct Engine {
     pub(crate) cpu: Box<Cpu>,
     pub(crate) code: CodeCache,
+    /// The same as `cpu.shared`, at hand for the hot loop.
+    shared: Arc<Shared>,
     pub(crate) state: RunState,
     /// The exit that waits for an answer.
     pub(crate) waiting: Option<Exit>,
@@ -54,6 +59,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(cpu: Box<Cpu>, state: RunState) -> Self {
         Engine {
+            shared: cpu.shared.clone(),
             cpu,
             code: CodeCache::default(),
             state,
@@ -137,7 +143,7 @@ impl Engine {
     fn turn(&mut self) -> Outcome {
         let cpu = &mut *self.cpu;
         let left = cpu.shared.refill();
-        self.instructions += (crate::chips::shared::Shared::slice() - left).max(0) as u64;
+        self.instructions += (Shared::slice() - left).max(0) as u64;
         let _looked = cpu.shared.take_attention();
         if cpu.shared.take_kick() {
             return Outcome::Exit(Exit::Kicked);
@@ -210,66 +216,27 @@ impl Engine {
             Err(outcome) => return outcome,
         };
         loop {
-            let cpu = &mut *self.cpu;
-            let Some(&block) = self.code.block(number) else { return Outcome::Continue };
-            if !cpu.shared.spend(block.instructions) {
-                cpu.rip = cpu.regs[slot::PAGE as usize] + u64::from(block.start);
-                return Outcome::Continue;
-            }
-            let mut stopped = None;
-            for op in self.code.ops(&block) {
-                if let Err(stop) = (op.handler)(cpu, op) {
-                    stopped = Some((stop, op));
-                    break;
-                }
-            }
-            let way = match stopped {
-                None => 0,
-                Some((Stop::Taken, _)) => 1,
-                Some((Stop::Jump, _)) => {
-                    let user = cpu.cpl == 3;
-                    cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;
-                    number = cpu.jumps.get(cpu.rip, user);
-                    if number == NO_BLOCK {
-                        match self.lookup() {
-                            Ok(n) => number = n,
-                            Err(outcome) => return outcome,
-                        }
-                    }
-                    continue;
-                }
-                Some((stop, op)) => {
-                    let op = *op;
-                    return self.stopped(stop, &op);
-                }
+            let next = match hot(&mut self.cpu, &self.code, &self.shared, number) {
+                Left::Spent => return Outcome::Continue,
+                Left::Stopped(stop, op) => return self.stopped(stop, &op),
+                Left::Unknown => self.lookup(),
+                Left::Unlinked { block, way } => self.link(block, way),
             };
-            if block.links[way] != NO_BLOCK {
-                number = block.links[way];
-                continue;
-            }
-            match self.follow(number, &block, way) {
-                Ok(n) => number = n,
+            number = match next {
+                Ok(n) => n,
                 Err(outcome) => return outcome,
-            }
+            };
         }
     }
 
-    /// Finds the block after `block` and links the two if they are in one page.
-    fn follow(&mut self, number: u32, block: &Block, way: usize) -> Result<u32, Outcome> {
-        let cpu = &mut *self.cpu;
-        let page = cpu.regs[slot::PAGE as usize];
-        cpu.enter_page(page.wrapping_add(block.next[way]));
-        let user = cpu.cpl == 3;
-        if block.next[way] < PAGE {
-            let generation = self.code.generation();
-            let target = self.lookup()?;
-            if self.code.generation() == generation {
-                self.code.link(number, way, target);
-            }
-            return Ok(target);
+    /// Finds the block after `block`, at `rip` in the same page, and links the two.
+    fn link(&mut self, block: u32, way: usize) -> Result<u32, Outcome> {
+        let generation = self.code.generation();
+        let target = self.lookup()?;
+        if self.code.generation() == generation {
+            self.code.link(block, way, target);
         }
-        let target = cpu.jumps.get(cpu.rip, user);
-        if target != NO_BLOCK { Ok(target) } else { self.lookup() }
+        Ok(target)
     }
 
     /// What to do about an op that did not simply end.
@@ -284,6 +251,11 @@ impl Engine {
             Stop::Again => {
                 cpu.rip = cpu.op_rip(op);
                 cpu.io.clear();
+                Outcome::Continue
+            }
+            Stop::Retired => {
+                cpu.rip = cpu.op_rip(op);
+                cpu.jumps.forget(cpu.rip);
                 Outcome::Continue
             }
             Stop::Step | Stop::Code => {
@@ -321,9 +293,8 @@ impl Engine {
         let cpu = &mut *self.cpu;
         let rip = cpu.rip;
         cpu.enter_page(rip);
-        let user = cpu.cpl == 3;
-        let known = cpu.jumps.get(rip, user);
-        if known != NO_BLOCK {
+        let known = cpu.jumps.get(rip);
+        if known != NO_BLOCK && self.code.alive(known) {
             return Ok(known);
         }
         let (page, global) = match cpu.fetch_page(rip) {
@@ -332,7 +303,7 @@ impl Engine {
         };
         let gpa = page | rip & OFFSET;
         let number = self.at(gpa)?;
-        self.cpu.jumps.put(rip, user, number, global);
+        self.cpu.jumps.put(rip, number, global);
         Ok(number)
     }
 
@@ -355,9 +326,10 @@ impl Engine {
         if self.cpu.code_mask[ram_page] == 0 {
             self.cpu.tlb.protect(page);
         }
-        page.copy_to(0, &mut self.page[..]);
+        let end = ((gpa & OFFSET) as usize + MAX_BLOCK * MAX_INSTRUCTION).min(PAGE as usize);
+        page.copy_to(gpa & OFFSET, &mut self.page[(gpa & OFFSET) as usize..end]);
         let modes = self.modes();
-        let d = decode::block(&self.page, gpa & OFFSET, modes, &mut self.scratch);
+        let d = decode::block(&self.page[..end], gpa & OFFSET, modes, &mut self.scratch);
         if self.scratch.is_empty() {
             self.scratch.push(Op::new(step_alone, (gpa & OFFSET) as u16, 0));
         }
@@ -377,8 +349,7 @@ impl Engine {
 
     /// Forgets the code of one page.
     fn drop_code(&mut self, gpa: u64) {
-        self.code.drop_page(gpa);
-        self.cpu.jumps.flush_all();
+        self.code.drop_page(gpa, retired);
         if let Some((_, n)) = self.cpu.ram.page(gpa) {
             self.cpu.code_mask[n] = 0;
         }
@@ -395,7 +366,7 @@ impl Engine {
     /// Runs the instruction at `rip` alone: across pages, on code pages, with answers, under TF.
     fn step(&mut self) -> Outcome {
         let trap = self.cpu.sysflags & bit::TF != 0;
-        let (decoded, _len) = match self.decode_one() {
+        let decoded = match self.decode_one() {
             Ok(d) => d,
             Err(outcome) => return outcome,
         };
@@ -415,7 +386,7 @@ impl Engine {
             }
             Err(Stop::Taken) => {
                 let target = match decoded.flow {
-                    decode::Flow::End(Some(t)) => t,
+                    Flow::End(Some(t)) => t,
                     _ => op.end(),
                 };
                 cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(target);
@@ -444,39 +415,39 @@ impl Engine {
     }
 
     /// Decodes the instruction at `rip`, which may go on in the next page.
-    fn decode_one(&mut self) -> Result<(Decoded, usize), Outcome> {
+    fn decode_one(&mut self) -> Result<Decoded, Outcome> {
         let rip = self.cpu.rip;
+        let (offset, modes) = (rip & OFFSET, self.modes());
         let mut bytes = [0; MAX_INSTRUCTION];
-        let have = match self.fetch_bytes(rip, &mut bytes) {
-            Ok(n) => n,
-            Err(_) => return Err(self.fault()),
-        };
-        let modes = self.modes();
+        let first = (PAGE - offset).min(MAX_INSTRUCTION as u64) as usize;
+        if self.copy_code(rip, &mut bytes[..first]).is_err() {
+            return Err(self.fault());
+        }
         let place = (rip as usize ^ (rip >> 12) as usize) % STEP_CACHE;
-        if let Some(s) = self.stepped.get(place).and_then(Option::as_ref) {
-            if s.len == have && s.bytes == bytes && s.offset == rip & OFFSET && s.modes == modes {
-                return Ok((Decoded { op: s.op, flow: decode::Flow::Next }, have));
+        let known = self.stepped[place].as_ref().filter(|s| {
+            let n = s.len.min(first);
+            s.offset == offset && s.modes == modes && s.bytes[..n] == bytes[..n]
+        });
+        // A fault on the second page counts only if the instruction goes on there.
+        let needs_second = known.map_or_else(|| first < MAX_INSTRUCTION && decode::needs_more(&bytes[..first]), |s| s.len > first);
+        let known_len = known.map(|s| s.len);
+        let mut have = first;
+        if needs_second {
+            if self.copy_code((rip & !OFFSET).wrapping_add(PAGE), &mut bytes[first..]).is_err() {
+                return Err(self.fault());
+            }
+            have = MAX_INSTRUCTION;
+        }
+        if let (Some(n), Some(s)) = (known_len, &self.stepped[place]) {
+            if s.bytes[..n] == bytes[..n] {
+                return Ok(Decoded { op: s.op, flow: s.flow });
             }
         }
-        let decoded = decode::one(&bytes[..have], rip & OFFSET, modes);
-        if decoded.flow == decode::Flow::Next {
-            if let Some(s) = self.stepped.get_mut(place) {
-                *s = Some(Stepped { bytes, len: have, offset: rip & OFFSET, modes, op: decoded.op });
-            }
-        }
-        Ok((decoded, have))
-    }
-
-    /// Fetches up to 15 bytes. A fault on the second page counts only if the instruction needs it.
-    fn fetch_bytes(&mut self, rip: u64, out: &mut [u8; MAX_INSTRUCTION]) -> Result<usize, Stop> {
-        let first = (PAGE - (rip & OFFSET)).min(MAX_INSTRUCTION as u64) as usize;
-        self.copy_code(rip, &mut out[..first])?;
-        if first < MAX_INSTRUCTION && decode::needs_more(&out[..first]) {
-            let second = (rip & !OFFSET).wrapping_add(PAGE);
-            self.copy_code(second, &mut out[first..])?;
-            return Ok(MAX_INSTRUCTION);
-        }
-        Ok(first)
+        let decoded = decode::one(&bytes[..have], offset, modes);
+        let len = (decoded.op.end() - decoded.op.offset()) as usize;
+        self.stepped[place] =
+            (len > 0).then_some(Stepped { bytes, len, offset, modes, op: decoded.op, flow: decoded.flow });
+        Ok(decoded)
     }
 
     fn copy_code(&mut self, va: u64, out: &mut [u8]) -> Result<(), Stop> {
@@ -486,6 +457,58 @@ impl Engine {
             None => out.fill(0xff),
         }
         Ok(())
+    }
+}
+
+/// Why the hot loop was left.
+enum Left {
+    /// The budget is used up; `rip` is where to go on.
+    Spent,
+    /// No block is known at `rip`.
+    Unknown,
+    /// Nor is it linked, though it is in the page of `block`.
+    Unlinked { block: u32, way: usize },
+    /// An op did not simply end.
+    Stopped(Stop, Op),
+}
+
+/// Runs blocks as long as the next one is known.
+#[inline(never)]
+fn hot(cpu: &mut Cpu, code: &CodeCache, shared: &Shared, mut number: u32) -> Left {
+    loop {
+        let Some(block) = code.block(number) else { return Left::Unknown };
+        if !shared.spend(block.instructions) {
+            cpu.rip = cpu.regs[slot::PAGE as usize] + u64::from(block.start);
+            return Left::Spent;
+        }
+        let mut way = 0;
+        for op in code.ops(block) {
+            match (op.handler)(cpu, op) {
+                Ok(()) => {}
+                Err(Stop::Taken) => {
+                    way = 1;
+                    break;
+                }
+                Err(Stop::Jump) => {
+                    way = 2;
+                    break;
+                }
+                Err(stop) => return Left::Stopped(stop, *op),
+            }
+        }
+        if way < 2 {
+            let linked = block.links[way];
+            if linked != NO_BLOCK {
+                number = linked;
+                continue;
+            }
+            cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(block.next[way]);
+            if block.next[way] < PAGE {
+                return Left::Unlinked { block: number, way };
+            }
+        }
+        cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;
+        number = cpu.jumps.get(cpu.rip);
     }
 }
 
@@ -504,6 +527,11 @@ impl Cpu {
         self.tlb.fill_fetch(rip, page, m.global, m.span);
         Ok((page, m.global))
     }
+}
+
+/// Stands for code that was forgotten, where a jump target still leads to it.
+fn retired(_: &mut Cpu, _: &Op) -> crate::op::Res {
+    Err(Stop::Retired)
 }
 
 /// Stands for an instruction that must run alone.

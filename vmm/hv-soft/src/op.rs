@@ -26,6 +26,8 @@ pub(crate) enum Stop {
     Exit,
     /// Aborted before a store to a page that holds decoded code; runs again alone.
     Code,
+    /// Not done: the code was changed and is forgotten.
+    Retired,
     /// Not done: the instruction must run alone (it crosses a page).
     Step,
     /// Done; HLT was executed and `cpu.rip` holds the next address.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::access::chunks;
 use crate::mem::{HostPage, OFFSET};
-use crate::op::Op;
+use crate::op::{Handler, Op};
 
 pub(crate) mod jump;
 
@@ -23,7 +23,7 @@ pub(crate) struct Block {
     pub(crate) first: u32,
     /// Number of ops.
     pub(crate) count: u32,
-    /// Number of guest instructions (fused ops count twice).
+    /// Number of guest instructions (fused ops count twice); 0 once the block is forgotten.
     pub(crate) instructions: u32,
     /// Offset of the first instruction in the page.
     pub(crate) start: u32,
@@ -59,6 +59,11 @@ impl CodeCache {
     #[inline(always)]
     pub(crate) fn block(&self, number: u32) -> Option<&Block> {
         self.blocks.get(number as usize)
+    }
+
+    /// Whether the block is not forgotten.
+    pub(crate) fn alive(&self, number: u32) -> bool {
+        self.blocks.get(number as usize).is_some_and(|b| b.instructions != 0)
     }
 
     /// The ops of a block.
@@ -121,12 +126,18 @@ impl CodeCache {
     }
 
     /// Forgets the blocks of a page. Their ops stay until the next [`clear`](Self::clear).
-    pub(crate) fn drop_page(&mut self, gpa: u64) {
+    /// Whoever still comes to one of them by an old jump target meets `retired`.
+    pub(crate) fn drop_page(&mut self, gpa: u64, retired: Handler) {
         let gpa = gpa & !OFFSET;
         self.generation += 1;
         if let Some(page) = self.pages.remove(&gpa) {
-            for (offset, _) in page.blocks {
+            for (offset, number) in page.blocks {
                 self.by_address.remove(&(gpa | u64::from(offset)));
+                let Some(block) = self.blocks.get_mut(number as usize) else { continue };
+                block.instructions = 0;
+                if let Some(op) = self.ops.get_mut(block.first as usize) {
+                    *op = Op::new(retired, offset, 0);
+                }
             }
         }
     }

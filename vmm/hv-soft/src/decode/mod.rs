@@ -8,6 +8,7 @@ use crate::op::{Handler, Op};
 
 mod alu;
 mod control;
+mod fuse;
 mod misc;
 mod moves;
 mod operands;
@@ -79,13 +80,13 @@ pub(crate) fn needs_more(bytes: &[u8]) -> bool {
     insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
 }
 
-/// Decodes a block from the bytes of a page, starting at `offset`. Gives no ops where the first instruction
+/// Decodes a block from the bytes of a page (all of it, or enough for a block), starting at `offset`. Gives no ops where the first instruction
 /// crosses the page's end.
-pub(crate) fn block(page: &[u8; PAGE as usize], offset: u64, modes: Modes, ops: &mut Vec<Op>) -> DecodedBlock {
+pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, ops: &mut Vec<Op>) -> DecodedBlock {
     ops.clear();
     let options = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
-    let mut decoder = Decoder::with_ip(64, &page[(offset & (PAGE - 1)) as usize..], offset, options);
-    let mut insn = Instruction::default();
+    let mut decoder = Decoder::with_ip(64, page.get(offset as usize..).unwrap_or(&[]), offset, options);
+    let (mut insn, mut previous) = (Instruction::default(), Instruction::default());
     let mut out = DecodedBlock { bytes: 0, instructions: 0, end: offset, target: None };
     let mut left = MAX_BLOCK;
     while left > 0 && out.end < PAGE {
@@ -94,7 +95,12 @@ pub(crate) fn block(page: &[u8; PAGE as usize], offset: u64, modes: Modes, ops: 
             break;
         }
         let d = lower(&insn, out.end, modes);
-        ops.push(d.op);
+        let fused = ops.last().and_then(|last| fuse::pair(&previous, last, &insn));
+        match (fused, ops.last_mut()) {
+            (Some(handler), Some(last)) => last.handler = handler,
+            _ => ops.push(d.op),
+        }
+        previous = insn;
         out.instructions += 1;
         out.end += insn.len() as u64;
         left -= 1;

@@ -61,6 +61,7 @@ pub enum Stopped {
 pub struct SingleStepper {
     engine: Engine,
     bases: [u64; 2],
+    ops: Vec<Op>,
 }
 
 impl SingleStepper {
@@ -76,11 +77,25 @@ impl SingleStepper {
         state.regs.rflags = 2;
         engine.restore(&state)?;
         engine.cpu.flush_code = false;
-        Ok(SingleStepper { engine, bases })
+        Ok(SingleStepper { engine, bases, ops: Vec::new() })
     }
 
-    /// Runs the instruction at `state.rip` and puts what it leaves into `state`.
+    /// Runs the instruction at `state.rip` alone and puts what it leaves into `state`.
     pub fn step(&mut self, state: &mut UserState) -> Result<(), Stopped> {
+        self.on_state(state, Self::one)
+    }
+
+    /// Runs the instructions from `state.rip` to `end` as the block they are decoded to, with the jump that ends it;
+    /// so what the decoder makes of instructions that follow each other is seen.
+    pub fn step_block(&mut self, state: &mut UserState, end: u64) -> Result<(), Stopped> {
+        self.on_state(state, |stepper| stepper.block(end))
+    }
+
+    fn on_state(
+        &mut self,
+        state: &mut UserState,
+        run: impl FnOnce(&mut Self) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
         let cpu = &mut *self.engine.cpu;
         let Some((fpu, mxcsr, xmm)) = fxrstor_image(&state.fx) else {
             return Err(Stopped::Other("the starting state's MXCSR has reserved bits"));
@@ -90,7 +105,7 @@ impl SingleStepper {
         cpu.set_rflags(state.rflags);
         cpu.fault = Exception::NONE;
         cpu.enter_page(state.rip);
-        let result = self.one();
+        let result = run(self);
         self.check_mode()?;
         let cpu = &*self.engine.cpu;
         state.fx = fxsave_image(&cpu.fpu, cpu.mxcsr, &cpu.xmm);
@@ -108,6 +123,7 @@ impl SingleStepper {
             };
             let op = decoded.op;
             let cpu = &mut *self.engine.cpu;
+            cpu.enter_page(cpu.rip);
             cpu.stepping = true;
             let result = (op.handler)(cpu, &op);
             cpu.stepping = false;
@@ -136,6 +152,65 @@ impl SingleStepper {
             }
         }
         Err(Stopped::Other("a string instruction does not end"))
+    }
+
+    fn block(&mut self, end: u64) -> Result<(), Stopped> {
+        let start = self.engine.cpu.rip;
+        for _ in 0..MOST_PAUSES {
+            self.one_block()?;
+            let rip = self.engine.cpu.rip;
+            // At the start again: a string instruction let interrupts in. Further on: the block ended with the page.
+            if rip < start || rip >= end {
+                return Ok(());
+            }
+        }
+        Err(Stopped::Other("a block does not end"))
+    }
+
+    fn one_block(&mut self) -> Result<(), Stopped> {
+        let rip = self.engine.cpu.rip;
+        let mut page = vec![0; PAGE as usize];
+        let offset = rip & OFFSET;
+        if self.engine.copy_code(rip, &mut page[offset as usize..]).is_err() {
+            return Err(self.exception());
+        }
+        let modes = self.engine.modes();
+        let Ok(page) = page.try_into() else { return Err(Stopped::Other("a page has its size")) };
+        let page: Box<[u8; PAGE as usize]> = page;
+        let mut ops = std::mem::take(&mut self.ops);
+        let block = decode::block(&page, offset, modes, &mut ops);
+        self.engine.cpu.enter_page(rip);
+        let result = if ops.is_empty() { self.one() } else { self.run_ops(&ops, &block) };
+        self.ops = ops;
+        result
+    }
+
+    fn run_ops(&mut self, ops: &[Op], block: &decode::DecodedBlock) -> Result<(), Stopped> {
+        let page = self.engine.cpu.rip & !OFFSET;
+        for op in ops {
+            let cpu = &mut *self.engine.cpu;
+            let Err(stop) = (op.handler)(cpu, op) else { continue };
+            match stop {
+                Stop::Taken => {
+                    cpu.rip = page.wrapping_add(block.target.unwrap_or(0));
+                    return Ok(());
+                }
+                Stop::Jump | Stop::Sync => return Ok(()),
+                Stop::Again => {
+                    cpu.rip = cpu.op_rip(op);
+                    return Ok(());
+                }
+                Stop::Fault => return Err(self.faulted(op)),
+                Stop::Halt => return Err(Stopped::Other("halt")),
+                Stop::Exit => return Err(Stopped::Other("exit")),
+                _ => {
+                    cpu.rip = cpu.op_rip(op);
+                    return self.one();
+                }
+            }
+        }
+        self.engine.cpu.rip = page.wrapping_add(block.end);
+        Ok(())
     }
 
     fn fetch(&mut self) -> Result<decode::Decoded, Stop> {

@@ -10,6 +10,7 @@ use crate::sys::exception::NM;
 pub(crate) mod alu;
 pub(crate) mod bits;
 pub(crate) mod control;
+pub(crate) mod fused;
 pub(crate) mod moves;
 pub(crate) mod muldiv;
 pub(crate) mod shifts;
