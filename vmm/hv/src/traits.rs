@@ -115,8 +115,12 @@ pub trait Vcpu {
 
     /// The whole state of this vCPU, with no exit in flight.
     ///
+    /// After [`Exit::Kicked`] it is never refused. After another exit, finishing what the guest was in the middle
+    /// of may make one more exit (the write of a read-modify-write, the next element of a string): then it is
+    /// refused, and the next [`run`](Vcpu::run) gives that exit.
+    ///
     /// # Errors
-    /// [`HvError::ExitInFlight`] while an exit waits for its reply.
+    /// [`HvError::ExitInFlight`] while an exit waits for its reply, or is waiting to be given.
     fn save(&mut self) -> Result<VcpuState, HvError>;
 
     /// Replaces the whole state. A new vCPU is in the architecture's reset state (x86: vCPU 0 runnable, the

@@ -4,7 +4,7 @@ use kvm_bindings::{
     KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
     KVM_VCPUEVENT_VALID_SIPI_VECTOR, kvm_debugregs, kvm_dtable, kvm_mp_state, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_vcpu_events,
+    kvm_vcpu_events, kvm_xcrs,
 };
 use supermachine_hv::HvError;
 use supermachine_hv::x86::{Events, PendingException, Regs, RunState, Segment, Sregs, Table};
@@ -119,6 +119,12 @@ pub(super) fn debug_from_kernel(kernel: &kvm_debugregs) -> [u64; 6] {
 pub(super) fn debug_to_kernel(debug: [u64; 6]) -> kvm_debugregs {
     let [dr0, dr1, dr2, dr3, dr6, dr7] = debug;
     kvm_debugregs { db: [dr0, dr1, dr2, dr3], dr6, dr7, ..Default::default() }
+}
+
+pub(super) fn xcr0_to_kernel(value: u64) -> kvm_xcrs {
+    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    xcrs.xcrs[0].value = value;
+    xcrs
 }
 
 /// `None` for a state that x86 does not have.

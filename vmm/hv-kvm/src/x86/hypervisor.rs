@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use kvm_ioctls::{Cap, Kvm};
-use supermachine_hv::{Capabilities, HvError, Hypervisor, HypervisorKind, Vm, VmConfig, x86::CpuidLeaf};
+use supermachine_hv::{Capabilities, GuestMemory, HvError, Hypervisor, HypervisorKind, Vm, VmConfig, x86::CpuidLeaf};
 
-use super::{cpuid, msrs, os, spec, vm::KvmVm};
+use super::vcpu::KvmUnboundVcpu;
+use super::vm::{Chips, KvmVm, Machine};
+use super::{cpuid, msrs, os, spec};
 
 /// Most vCPUs this back end gives a machine, whatever the kernel allows.
 const MAX_VCPUS: u32 = 16;
@@ -61,6 +63,13 @@ impl KvmHypervisor {
         let max_vcpus = u32::try_from(kvm.get_max_vcpus()).unwrap_or(MAX_VCPUS).min(MAX_VCPUS);
         let host = Host { kvm, cpuid, msrs: msrs::saved_indices(list.as_slice()), max_vcpus };
         Ok(Self { host: Arc::new(host) })
+    }
+
+    /// A vCPU in a machine with nothing else, for the probe.
+    pub(super) fn bare_vcpu(&self, memory: GuestMemory) -> Result<KvmUnboundVcpu, HvError> {
+        let config = VmConfig { memory, vcpus: 1 };
+        let machine = Machine::new(Arc::clone(&self.host), config, Chips::None)?;
+        KvmUnboundVcpu::new(Arc::new(machine), 0)
     }
 
     /// Whether guests are shown AVX and the XSAVE it needs.

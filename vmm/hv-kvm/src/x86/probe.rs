@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use kvm_ioctls::Kvm;
-use supermachine_hv::{Exit, Fault, HvError, Hypervisor, Kick, Vcpu, VmConfig};
+use supermachine_hv::{Exit, Fault, HvError, Kick, UnboundVcpu, Vcpu};
 
 use super::hypervisor::{KvmHypervisor, unavailable};
 use program::{LOOP_INSTRUCTIONS, Program};
@@ -97,7 +97,7 @@ fn wait(reports: &Receiver<Report>, start: Instant, limit: Duration) -> Result<R
             }
             Err(_) => {
                 let millis = start.elapsed().as_millis();
-                return Err(unavailable(format!("a guest of 100,000 instructions hung for {millis} ms")));
+                return Err(unavailable(format!("a guest of 100,000 instructions did not end within {millis} ms")));
             }
         }
     }
@@ -115,27 +115,36 @@ fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) {
 fn start_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<Box<dyn Vcpu>, HvError> {
     let program = Program::new(hypervisor.has_avx(), SLICE_INSTRUCTIONS / LOOP_INSTRUCTIONS);
     let memory = program.memory().map_err(unavailable)?;
-    let vcpu = hypervisor.create_vm(VmConfig { memory, vcpus: 1 })?.create_vcpu(0)?;
+    let vcpu = hypervisor.bare_vcpu(memory)?;
+    vcpu.start_at(|state| program.enter(state))?;
     let _ = reports.send(Report::Started(vcpu.kicker()));
-    let mut vcpu = vcpu.bind()?;
-    let mut state = vcpu.save()?;
-    program.enter(&mut state);
-    vcpu.restore(&state)?;
-    Ok(vcpu)
+    Box::new(vcpu).bind()
 }
 
-/// A kick ends the last slice early; it then counts with the time it had.
+/// A kick ends the slice early. The slices before it count; without one, so does the time that was not enough.
 fn fastest_slice(vcpu: &mut dyn Vcpu) -> Result<Duration, HvError> {
-    let mut fastest = Duration::MAX;
+    let mut fastest: Option<Duration> = None;
     for _ in 0..SLICES {
         let start = Instant::now();
         match vcpu.run()? {
-            Exit::PioWrite { .. } => fastest = fastest.min(start.elapsed()),
-            Exit::Kicked => return Ok(fastest.min(start.elapsed().max(SLICE_LIMIT * 2))),
+            Exit::PioWrite { .. } => {
+                let slice = start.elapsed();
+                fastest = Some(fastest.map_or(slice, |fastest| fastest.min(slice)));
+            }
+            Exit::Kicked => return fastest.or_else(|| slow(start.elapsed())).ok_or_else(no_verdict),
             exit => return Err(unavailable(unexpected(&exit))),
         }
     }
-    Ok(fastest)
+    fastest.ok_or_else(no_verdict)
+}
+
+/// The time of an unfinished slice, where it is enough to call the host slow.
+fn slow(time: Duration) -> Option<Duration> {
+    (time > SLICE_LIMIT).then_some(time)
+}
+
+fn no_verdict() -> HvError {
+    unavailable("making a machine took all of the probe's time, so its speed is not known".to_owned())
 }
 
 fn cannot_open(error: io::Error) -> String {

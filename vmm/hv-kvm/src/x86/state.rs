@@ -1,6 +1,6 @@
 //! The whole state of a vCPU, out of the kernel and back in.
 
-use kvm_bindings::{kvm_lapic_state, kvm_xcrs};
+use kvm_bindings::kvm_lapic_state;
 use kvm_ioctls::VcpuFd;
 use supermachine_hv::x86::{CpuidLeaf, VcpuState};
 use supermachine_hv::{HvError, VcpuState as AnyState};
@@ -65,7 +65,7 @@ pub(super) fn restore(fd: &VcpuFd, machine: &Machine, state: &VcpuState) -> Resu
     restore_tsc_khz(fd, *tsc_khz)?;
     fd.set_sregs(&convert::sregs_to_kernel(sregs)).map_err(refused("sregs"))?;
     fd.set_regs(&convert::regs_to_kernel(regs)).map_err(refused("regs"))?;
-    fd.set_xcrs(&xcr0_to_kernel(*xcr0)).map_err(refused("xcr0"))?;
+    fd.set_xcrs(&convert::xcr0_to_kernel(*xcr0)).map_err(refused("xcr0"))?;
     xsave::restore(fd, area, machine.xsave_len)?;
     fd.set_debug_regs(&convert::debug_to_kernel(*debug)).map_err(refused("debug"))?;
     let mut kernel_lapic = kvm_lapic_state::default();
@@ -86,12 +86,6 @@ fn read_xcr0(fd: &VcpuFd) -> Result<u64, HvError> {
     let xcrs = fd.get_xcrs().map_err(os("KVM_GET_XCRS"))?;
     let count = usize::try_from(xcrs.nr_xcrs).unwrap_or(0);
     Ok(xcrs.xcrs.iter().take(count).find(|entry| entry.xcr == 0).map_or(1, |entry| entry.value))
-}
-
-fn xcr0_to_kernel(value: u64) -> kvm_xcrs {
-    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-    xcrs.xcrs[0].value = value;
-    xcrs
 }
 
 /// Keeps the rate the guest was told, where the host's differs and can be scaled.

@@ -11,14 +11,14 @@ use kvm_bindings::{
     KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
 };
 use kvm_ioctls::VcpuFd;
-use supermachine_hv::x86::CpuidLeaf;
+use supermachine_hv::x86::{self, CpuidLeaf};
 use supermachine_hv::{Exit, Fault, HvError, Kick, Reply, UnboundVcpu, Vcpu, VcpuState};
 
 use super::kick::Kicker;
 use super::run_page::RunPage;
 use super::transfer::Transfer;
 use super::vm::Machine;
-use super::{cpuid, os, state};
+use super::{convert, cpuid, os, state};
 
 /// A vCPU without a thread.
 pub(super) struct KvmUnboundVcpu {
@@ -64,6 +64,20 @@ impl KvmUnboundVcpu {
         let page = Arc::new(RunPage::map(&fd, machine.fd.run_size())?);
         let kicker = Arc::new(Kicker::new(Arc::clone(&page)));
         Ok(Self { parts: Parts { fd, page, kicker, cpuid, machine } })
+    }
+}
+
+impl KvmUnboundVcpu {
+    /// Gives a new vCPU the registers that `change` makes of its reset state: general, segment and control registers
+    /// and XCR0. For the probe, which needs no more and whose caller waits.
+    pub(super) fn start_at(&self, change: impl FnOnce(&mut x86::VcpuState)) -> Result<(), HvError> {
+        let fd = &self.parts.fd;
+        let sregs = convert::sregs_from_kernel(&fd.get_sregs().map_err(os("KVM_GET_SREGS"))?);
+        let mut state = x86::VcpuState { sregs, xcr0: 1, ..Default::default() };
+        change(&mut state);
+        fd.set_sregs(&convert::sregs_to_kernel(&state.sregs)).map_err(os("KVM_SET_SREGS"))?;
+        fd.set_regs(&convert::regs_to_kernel(&state.regs)).map_err(os("KVM_SET_REGS"))?;
+        fd.set_xcrs(&convert::xcr0_to_kernel(state.xcr0)).map_err(os("KVM_SET_XCRS"))
     }
 }
 

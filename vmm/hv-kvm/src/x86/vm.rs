@@ -31,20 +31,34 @@ pub(super) struct Machine {
 
 impl KvmVm {
     pub(super) fn new(host: Arc<Host>, config: VmConfig) -> Result<Self, HvError> {
-        let fd = host.kvm.create_vm().map_err(os("KVM_CREATE_VM"))?;
-        fd.set_identity_map_address(spec::IDENTITY_MAP_ADDRESS).map_err(os("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        fd.set_tss_address(spec::TSS_ADDRESS).map_err(os("KVM_SET_TSS_ADDR"))?;
-        fd.create_irq_chip().map_err(os("KVM_CREATE_IRQCHIP"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(os("KVM_CREATE_PIT2"))?;
-        let xsave_len = usize::try_from(fd.check_extension_int(Cap::Xsave2)).unwrap_or(0).max(spec::XSAVE_LEN);
-        let machine = Machine { fd, host, vcpus: config.vcpus, xsave_len, _memory: config.memory };
-        machine.map_memory()?;
-        Ok(Self { machine: Arc::new(machine) })
+        Ok(Self { machine: Arc::new(Machine::new(host, config, Chips::Kernel)?) })
     }
 }
 
+/// Whether a machine has interrupt controllers and a timer.
+pub(super) enum Chips {
+    /// In the kernel.
+    Kernel,
+    /// None: for the probe, whose guest needs none and whose caller waits.
+    None,
+}
+
 impl Machine {
+    pub(super) fn new(host: Arc<Host>, config: VmConfig, chips: Chips) -> Result<Self, HvError> {
+        let fd = host.kvm.create_vm().map_err(os("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(spec::IDENTITY_MAP_ADDRESS).map_err(os("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(spec::TSS_ADDRESS).map_err(os("KVM_SET_TSS_ADDR"))?;
+        if let Chips::Kernel = chips {
+            fd.create_irq_chip().map_err(os("KVM_CREATE_IRQCHIP"))?;
+            let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+            fd.create_pit2(pit).map_err(os("KVM_CREATE_PIT2"))?;
+        }
+        let xsave_len = usize::try_from(fd.check_extension_int(Cap::Xsave2)).unwrap_or(0).max(spec::XSAVE_LEN);
+        let machine = Self { fd, host, vcpus: config.vcpus, xsave_len, _memory: config.memory };
+        machine.map_memory()?;
+        Ok(machine)
+    }
+
     fn map_memory(&self) -> Result<(), HvError> {
         for (slot, region) in self._memory.iter().enumerate() {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
 //! The guest that the probe times: its memory, its registers, its few instructions.
 
-use supermachine_hv::x86::{Segment, Table};
-use supermachine_hv::{GuestMemory, VcpuState};
+use supermachine_hv::GuestMemory;
+use supermachine_hv::x86::{Segment, Table, VcpuState};
 use vm_memory::{Bytes, GuestAddress};
 
 /// Layout of the guest's 64 KiB.
@@ -87,10 +87,6 @@ impl Program {
 
     /// Turns a reset vCPU's state into one that is in 64-bit mode at the loop.
     pub(super) fn enter(&self, state: &mut VcpuState) {
-        let state = match state {
-            VcpuState::X86(state) => state,
-            _ => return,
-        };
         state.regs.rip = CODE;
         state.regs.rsp = STACK_TOP;
         state.regs.rbp = self.turns;
