@@ -11,6 +11,7 @@ mod run_page;
 mod spec;
 mod state;
 mod transfer;
+mod tsc;
 mod vcpu;
 mod vm;
 mod xsave;

@@ -59,9 +59,9 @@ pub(super) fn check(msrs: &[(u32, u64)], known: &[u32]) -> Result<(), HvError> {
     Ok(())
 }
 
-/// Writes checked registers in restore order.
-pub(super) fn write(fd: &VcpuFd, msrs: &[(u32, u64)]) -> Result<(), HvError> {
-    let mut sorted = msrs.to_vec();
+/// Writes those of checked registers that `wanted` names, in restore order.
+pub(super) fn write(fd: &VcpuFd, msrs: &[(u32, u64)], wanted: impl Fn(u32) -> bool) -> Result<(), HvError> {
+    let mut sorted: Vec<(u32, u64)> = msrs.iter().copied().filter(|(index, _)| wanted(*index)).collect();
     sorted.sort_by_key(|(index, _)| restore_rank(*index));
     let mut rest = sorted.as_slice();
     while !rest.is_empty() {

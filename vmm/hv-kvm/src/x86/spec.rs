@@ -4,6 +4,10 @@
 pub(super) const API_VERSION: i32 = 12;
 /// `KVM_RUN`, `_IO(KVMIO, 0x80)` (api.rst §4.10).
 pub(super) const KVM_RUN: u64 = 0xae80;
+/// `KVM_SET_DEVICE_ATTR`, `_IOW(KVMIO, 0xe1, struct kvm_device_attr)` (api.rst §4.80).
+pub(super) const KVM_SET_DEVICE_ATTR: u64 = 0x4018_aee1;
+/// `KVM_GET_DEVICE_ATTR`, `_IOW(KVMIO, 0xe2, struct kvm_device_attr)` (api.rst §4.80).
+pub(super) const KVM_GET_DEVICE_ATTR: u64 = 0x4018_aee2;
 /// Three pages below 4 GiB that Intel hosts need for real mode (api.rst §4.44, `KVM_SET_TSS_ADDR`).
 pub(super) const TSS_ADDRESS: usize = 0xfffb_d000;
 /// One page for the same purpose (api.rst §4.61, `KVM_SET_IDENTITY_MAP_ADDR`).

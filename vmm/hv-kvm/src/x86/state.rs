@@ -5,9 +5,12 @@ use kvm_ioctls::VcpuFd;
 use supermachine_hv::x86::{CpuidLeaf, VcpuState};
 use supermachine_hv::{HvError, VcpuState as AnyState};
 
-use super::spec::LAPIC_LEN;
+use super::spec::{self, LAPIC_LEN};
 use super::vm::Machine;
-use super::{convert, msrs, os, refused, xsave};
+use super::{convert, msrs, os, refused, tsc, xsave};
+
+/// One part in this many is the difference of rates that KVM too takes for none (its `tsc_tolerance_ppm`, 250).
+const TSC_TOLERANCE: u32 = 4_000;
 
 /// Reads everything. The order matters: the kernel settles pending start-up events when asked for the run state.
 pub(super) fn save(fd: &VcpuFd, machine: &Machine, cpuid: &[CpuidLeaf]) -> Result<VcpuState, HvError> {
@@ -34,7 +37,12 @@ pub(super) fn save(fd: &VcpuFd, machine: &Machine, cpuid: &[CpuidLeaf]) -> Resul
 }
 
 /// The state for this architecture, with everything checked that can be before the vCPU is touched.
-pub(super) fn check<'a>(state: &'a AnyState, machine: &Machine, cpuid: &[CpuidLeaf]) -> Result<&'a VcpuState, HvError> {
+pub(super) fn check<'a>(
+    state: &'a AnyState,
+    machine: &Machine,
+    cpuid: &[CpuidLeaf],
+    tsc_khz: u32,
+) -> Result<&'a VcpuState, HvError> {
     let AnyState::X86(state) = state else {
         return Err(HvError::BadState { field: "architecture", problem: "not x86-64".to_owned() });
     };
@@ -51,6 +59,7 @@ pub(super) fn check<'a>(state: &'a AnyState, machine: &Machine, cpuid: &[CpuidLe
         let problem = format!("{:#x}, the host allows {components:#x}", state.xcr0);
         return Err(HvError::BadState { field: "xcr0", problem });
     }
+    check_tsc_khz(tsc_khz, state.tsc_khz)?;
     xsave::check(&state.xsave, machine.xsave_len, components)?;
     msrs::check(&state.msrs, &machine.host.msrs)?;
     convert::check_events(&state.events)?;
@@ -62,7 +71,6 @@ pub(super) fn check<'a>(state: &'a AnyState, machine: &Machine, cpuid: &[CpuidLe
 pub(super) fn restore(fd: &VcpuFd, machine: &Machine, state: &VcpuState) -> Result<(), HvError> {
     let VcpuState { regs, sregs, xsave: area, xcr0, debug, msrs: registers, .. } = state;
     let VcpuState { lapic, run_state, events, cpuid: _, tsc_khz, .. } = state;
-    restore_tsc_khz(fd, *tsc_khz)?;
     fd.set_sregs(&convert::sregs_to_kernel(sregs)).map_err(refused("sregs"))?;
     fd.set_regs(&convert::regs_to_kernel(regs)).map_err(refused("regs"))?;
     fd.set_xcrs(&convert::xcr0_to_kernel(*xcr0)).map_err(refused("xcr0"))?;
@@ -73,7 +81,8 @@ pub(super) fn restore(fd: &VcpuFd, machine: &Machine, state: &VcpuState) -> Resu
         *register = byte.cast_signed();
     }
     fd.set_lapic(&kernel_lapic).map_err(refused("lapic"))?;
-    msrs::write(fd, registers)?;
+    let has_tsc = tsc::restore(fd, machine.tsc_offset(), registers, *tsc_khz)?;
+    msrs::write(fd, registers, |index| !(has_tsc && index == spec::MSR_TSC))?;
     fd.set_vcpu_events(&convert::events_to_kernel(events, *run_state)).map_err(refused("events"))?;
     fd.set_mp_state(convert::run_state_to_kernel(*run_state)).map_err(refused("run_state"))?;
     // Tells the guest that it was stopped, so that its watchdogs forgive the gap; without a kvmclock page there is
@@ -88,10 +97,24 @@ fn read_xcr0(fd: &VcpuFd) -> Result<u64, HvError> {
     Ok(xcrs.xcrs.iter().take(count).find(|entry| entry.xcr == 0).map_or(1, |entry| entry.value))
 }
 
-/// Keeps the rate the guest was told, where the host's differs and can be scaled.
-fn restore_tsc_khz(fd: &VcpuFd, khz: u32) -> Result<(), HvError> {
-    if khz == 0 || fd.get_tsc_khz().is_ok_and(|own| own == khz) {
+/// The guest knows its counter's rate, so another rate is refused; the kernel's own measure varies a little.
+fn check_tsc_khz(own: u32, saved: u32) -> Result<(), HvError> {
+    if saved == 0 || own.abs_diff(saved) <= own / TSC_TOLERANCE {
         return Ok(());
     }
-    fd.set_tsc_khz(khz).map_err(refused("tsc_khz"))
+    let problem = format!("the guest counts at {saved} kHz, this host at {own} kHz");
+    Err(HvError::BadState { field: "tsc_khz", problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_rate_is_refused() {
+        assert!(check_tsc_khz(3_000_000, 3_000_100).is_ok());
+        assert!(check_tsc_khz(3_000_000, 0).is_ok());
+        assert!(check_tsc_khz(3_000_000, 2_400_000).is_err());
+        assert!(check_tsc_khz(0, 2_400_000).is_err());
+    }
 }

@@ -18,7 +18,7 @@ use super::kick::Kicker;
 use super::run_page::RunPage;
 use super::transfer::Transfer;
 use super::vm::Machine;
-use super::{convert, cpuid, os, state};
+use super::{convert, cpuid, os, state, tsc};
 
 /// A vCPU without a thread.
 pub(super) struct KvmUnboundVcpu {
@@ -61,6 +61,7 @@ impl KvmUnboundVcpu {
         let fd = machine.fd.create_vcpu(index.into()).map_err(os("KVM_CREATE_VCPU"))?;
         let cpuid = cpuid::for_vcpu(&machine.host.cpuid, index, machine.vcpus);
         fd.set_cpuid2(&cpuid::for_kernel(&cpuid)?).map_err(os("KVM_SET_CPUID2"))?;
+        machine.offer_tsc_offset(tsc::offset(&fd));
         let page = Arc::new(RunPage::map(&fd, machine.fd.run_size())?);
         let kicker = Arc::new(Kicker::new(Arc::clone(&page)));
         Ok(Self { parts: Parts { fd, page, kicker, cpuid, machine } })
@@ -139,7 +140,7 @@ impl Vcpu for KvmVcpu {
     fn restore(&mut self, state: &VcpuState) -> Result<(), HvError> {
         self.settle()?;
         let Parts { fd, machine, cpuid, .. } = &self.parts;
-        let state = state::check(state, machine, cpuid)?;
+        let state = state::check(state, machine, cpuid, fd.get_tsc_khz().unwrap_or(0))?;
         state::restore(fd, machine, state)
     }
 }

@@ -2,16 +2,19 @@
 // UNSAFETY: giving the kernel host addresses as guest memory is unsafe by nature.
 #![expect(unsafe_code, reason = "guest memory slots")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VmFd};
-use supermachine_hv::{GuestMemory, HvError, HypervisorKind, UnboundVcpu, Vm, VmConfig, VmState};
+use supermachine_hv::{ChipState, GuestMemory, HvError, HypervisorKind, UnboundVcpu, Vm, VmConfig, VmState};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::hypervisor::Host;
 use super::vcpu::KvmUnboundVcpu;
-use super::{chips, os, spec};
+use super::{chips, os, spec, tsc};
+
+/// Name of the time stamp counter among the saved chips; it comes last.
+const TSC: &str = "tsc";
 
 /// A machine as the seam sees it.
 pub(super) struct KvmVm {
@@ -25,6 +28,8 @@ pub(super) struct Machine {
     pub(super) vcpus: u32,
     /// Bytes of a vCPU's XSAVE area.
     pub(super) xsave_len: usize,
+    /// What the guest's time stamp counter is ahead of the host's; one number for all vCPUs, so that they agree.
+    tsc_offset: Mutex<Option<u64>>,
     // Declared after `fd`, so that the machine is closed before its memory is unmapped.
     _memory: GuestMemory,
 }
@@ -54,9 +59,33 @@ impl Machine {
             fd.create_pit2(pit).map_err(os("KVM_CREATE_PIT2"))?;
         }
         let xsave_len = usize::try_from(fd.check_extension_int(Cap::Xsave2)).unwrap_or(0).max(spec::XSAVE_LEN);
-        let machine = Self { fd, host, vcpus: config.vcpus, xsave_len, _memory: config.memory };
+        let machine =
+            Self { fd, host, vcpus: config.vcpus, xsave_len, tsc_offset: Mutex::new(None), _memory: config.memory };
         machine.map_memory()?;
         Ok(machine)
+    }
+
+    /// The machine's time stamp counter offset, where it is known.
+    pub(super) fn tsc_offset(&self) -> Option<u64> {
+        *self.tsc_offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new vCPU's offset counts for the machine, unless it has one already.
+    pub(super) fn offer_tsc_offset(&self, offset: Option<u64>) {
+        let mut own = self.tsc_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = own.or(offset);
+    }
+
+    /// The guest's counter now; 0 where it is not known.
+    fn save_tsc(&self) -> ChipState {
+        let now = self.tsc_offset().map_or(0, |offset| tsc::host_now().wrapping_add(offset));
+        ChipState { name: TSC.to_owned(), bytes: now.to_le_bytes().to_vec() }
+    }
+
+    /// The guest's counter goes on from the saved value now.
+    fn restore_tsc(&self, saved: u64) {
+        let offset = (saved != 0).then(|| saved.wrapping_sub(tsc::host_now()));
+        *self.tsc_offset.lock().unwrap_or_else(PoisonError::into_inner) = offset;
     }
 
     fn map_memory(&self) -> Result<(), HvError> {
@@ -96,12 +125,22 @@ impl Vm for KvmVm {
 
     fn save(&self) -> Result<VmState, HvError> {
         let clock = self.machine.fd.get_clock().map_err(os("KVM_GET_CLOCK"))?;
-        Ok(VmState { chips: chips::save(&self.machine.fd)?, clock_ns: clock.clock })
+        let mut chips = chips::save(&self.machine.fd)?;
+        chips.push(self.machine.save_tsc());
+        Ok(VmState { chips, clock_ns: clock.clock })
     }
 
     fn restore(&self, state: &VmState) -> Result<(), HvError> {
-        chips::restore(&self.machine.fd, &state.chips)?;
+        let bad = |problem: &str| HvError::BadState { field: "chips", problem: problem.to_owned() };
+        let (tsc, chips) = state.chips.split_last().ok_or_else(|| bad("no chips"))?;
+        if tsc.name != TSC {
+            return Err(bad("the last one is not the time stamp counter"));
+        }
+        let tsc = tsc.bytes.as_slice().try_into().map_err(|_| bad("the time stamp counter is not 8 bytes"))?;
+        chips::restore(&self.machine.fd, chips)?;
         let clock = kvm_bindings::kvm_clock_data { clock: state.clock_ns, ..Default::default() };
-        self.machine.fd.set_clock(&clock).map_err(super::refused("clock_ns"))
+        self.machine.fd.set_clock(&clock).map_err(super::refused("clock_ns"))?;
+        self.machine.restore_tsc(u64::from_le_bytes(tsc));
+        Ok(())
     }
 }
