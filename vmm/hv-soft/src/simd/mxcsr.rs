@@ -74,11 +74,6 @@ impl Sse {
         result
     }
 
-    /// Raises flags outside of an operation.
-    pub(crate) fn raise(&mut self, flags: u32) {
-        self.flags |= flags;
-    }
-
     /// Whether the flags raised so far fault (a step of a compound instruction stops there).
     pub(crate) fn faults(&self) -> bool {
         self.flags & !(self.mxcsr >> 7) & FLAGS != 0

@@ -122,7 +122,13 @@ packs! {
     packsswb, packsswb_mmx: i16s, from_i8s, 8, |v| v.clamp(-128, 127) as i8;
     packuswb, packuswb_mmx: i16s, from_u8s, 8, |v| v.clamp(0, 255) as u8;
     packssdw, packssdw_mmx: i32s, from_i16s, 4, |v| saturate_i16(v);
-    packusdw, packusdw_mmx: i32s, from_u16s, 4, |v| v.clamp(0, 65535) as u16;
+}
+
+/// `packusdw`: double words of both registers narrowed to words with unsigned saturation.
+#[inline]
+pub(crate) fn packusdw(a: u128, b: u128) -> u128 {
+    let (x, y) = (i32s(a), i32s(b));
+    from_u16s(core::array::from_fn(|i| (if i < 4 { x[i] } else { y[i - 4] }).clamp(0, 65535) as u16))
 }
 
 /// `a` above `b`, shifted right by bytes, the low 128 bits.

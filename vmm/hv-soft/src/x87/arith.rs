@@ -89,7 +89,10 @@ impl Fpu {
         let mut env = self.env();
         let (result, cc) = remainder_of(a, b, nearest, &mut env);
         if self.deliver(0, result, &env) {
-            self.set_cc(cc);
+            match cc {
+                Some(cc) => self.set_cc(cc),
+                None => self.sw &= !sw::C2,
+            }
         }
     }
 
@@ -127,25 +130,25 @@ impl Fpu {
     }
 }
 
-/// The partial remainder of any two values and its condition codes.
-fn remainder_of(a: Value, b: Value, nearest: bool, env: &mut Env) -> (Value, u16) {
+/// The partial remainder of any two values and its condition codes; `None` where there is no quotient.
+fn remainder_of(a: Value, b: Value, nearest: bool, env: &mut Env) -> (Value, Option<u16>) {
     if a.is_nan() || b.is_nan() {
-        return (fp::propagate(&a, &b, env), 0);
+        return (fp::propagate(&a, &b, env), None);
     }
     if a.is_infinity() || b.is_zero() {
-        return (env.invalid(), 0);
+        return (env.invalid(), None);
     }
     let (a, b) = (fp::operand(a, env), fp::operand(b, env));
     if a.is_zero() || b.is_infinity() {
-        return (fp::narrow(a, &fp::F80, env), 0);
+        return (fp::narrow(a, &fp::F80, env), Some(0));
     }
     let r = fp::partial_remainder(a, b, nearest);
     let value = fp::narrow(r.value, &fp::F80, env);
     if r.incomplete {
-        return (value, sw::C2);
+        return (value, Some(sw::C2));
     }
     let bit = |n: u32, cc: u16| if r.quotient >> n & 1 != 0 { cc } else { 0 };
-    (value, bit(0, sw::C1) | bit(1, sw::C3) | bit(2, sw::C0))
+    (value, Some(bit(0, sw::C1) | bit(1, sw::C3) | bit(2, sw::C0)))
 }
 
 /// `a` times two to the power of `b` cut to an integer.

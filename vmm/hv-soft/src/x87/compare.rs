@@ -28,7 +28,6 @@ impl Fpu {
 
     /// FCOMI and, with `quiet`, FUCOMI: ZF, PF and CF.
     pub(crate) fn compare_flags(&mut self, other: Option<Value>, quiet: bool, pops: u8) -> (bool, bool, bool) {
-        self.clear_c1();
         let (order, through) = self.order(other, quiet);
         if through {
             self.pops(pops);
@@ -67,7 +66,6 @@ impl Fpu {
 
     /// FCMOVcc: ST(i) to ST(0) where `condition`.
     pub(crate) fn conditional_move(&mut self, i: usize, condition: bool) {
-        self.clear_c1();
         if self.is_empty(0) || self.is_empty(i) {
             self.deliver_indefinite(0);
         } else if condition {

@@ -88,7 +88,8 @@ fn stack(code: Code) -> Option<Handler> {
     Some(match code {
         Fld_sti => run::load_st,
         Fst_sti => run::store_st,
-        Fstp_sti | Fstpnce_sti | Fstp_sti_DFD0 | Fstp_sti_DFD8 => run::store_st_pop,
+        Fstpnce_sti => run::store_st_pop_unchecked,
+        Fstp_sti | Fstp_sti_DFD0 | Fstp_sti_DFD8 => run::store_st_pop,
         Fxch_st0_sti | Fxch_st0_sti_DDC8 | Fxch_st0_sti_DFC8 => run::exchange,
         Ffree_sti => run::free,
         Ffreep_sti => run::free_pop,

@@ -249,11 +249,15 @@ impl Fpu {
             self.sw |= DE as u16;
             return true;
         }
+        if store && unmasked & (OE | UE) != 0 {
+            self.sw |= (flags & !PE) as u16;
+            return true;
+        }
         self.sw |= flags as u16;
         if flags & PE != 0 && env.rounded_up {
             self.sw |= sw::C1;
         }
-        store && unmasked & (OE | UE) != 0
+        false
     }
 
     /// An empty register was read: gives whether the masked answer, an indefinite, is to be delivered.

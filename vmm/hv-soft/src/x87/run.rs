@@ -156,8 +156,9 @@ on_stack! {
     store_st: dst, |f, n| f.store_st(n);
     store_st_pop: dst, |f, n| if f.store_st(n) { f.pop() };
     exchange: src, |f, n| f.exchange(n);
-    free: dst, |f, n| f.free(n);
-    free_pop: dst, |f, n| { f.free(n); f.pop() };
+    free: dst, |f, n| { f.clear_c1(); f.free(n) };
+    free_pop: dst, |f, n| { f.clear_c1(); f.free(n); f.pop() };
+    store_st_pop_unchecked: dst, |f, n| f.store_unchecked(n);
     negate: dst, |f, _n| f.set_sign(|s| !s);
     absolute: dst, |f, _n| f.set_sign(|_| false);
     examine: dst, |f, _n| f.examine();

@@ -1,7 +1,7 @@
 //! Loads and stores.
 
 use super::{F80, Fpu};
-use crate::simd::fp::{self, Rounding, Value};
+use crate::simd::fp::{self, IE, Rounding, Value};
 
 impl Fpu {
     /// Pushes bits as they are (FLD m80, FLD1 …).
@@ -17,19 +17,13 @@ impl Fpu {
     /// FLD ST(i).
     pub(crate) fn load_st(&mut self, i: usize) {
         self.clear_c1();
-        match (self.is_empty(7), self.is_empty(i)) {
-            (true, false) => self.push(self.st(i)),
-            (true, true) => {
-                if self.underflow() {
-                    self.push(F80::INDEFINITE);
-                }
+        if self.is_empty(i) {
+            if self.underflow() {
+                self.push(F80::INDEFINITE);
             }
-            (false, _) => {
-                if self.overflow() {
-                    self.push(F80::INDEFINITE);
-                }
-            }
+            return;
         }
+        self.load(self.st(i));
     }
 
     /// FLD m32 and m64: a value of a shorter format.
@@ -46,14 +40,10 @@ impl Fpu {
             let v = fp::operand(v, &mut env);
             fp::narrow(v, &fp::F80, &mut env)
         };
-        if !self.report(&env, false) {
+        // A denormal is loaded even where that exception is unmasked; it is exact.
+        if !self.report(&env, false) || env.flags & IE == 0 {
             self.push(F80::pack(v));
         }
-    }
-
-    /// FILD.
-    pub(crate) fn load_int(&mut self, i: i64) {
-        self.load(F80::pack(fp::from_i64(i)));
     }
 
     /// FST ST(i), FSTP ST(i). Gives whether a pop may follow.
@@ -64,6 +54,15 @@ impl Fpu {
         }
         self.set_st(i, self.st(0));
         true
+    }
+
+    /// FSTPNCE: as FSTP ST(i), but an empty ST(0) raises nothing and is not copied.
+    pub(crate) fn store_unchecked(&mut self, i: usize) {
+        self.clear_c1();
+        if !self.is_empty(0) {
+            self.set_st(i, self.st(0));
+        }
+        self.pop();
     }
 
     /// FST m32 and m64: ST(0) in a shorter format, `None` where nothing is to be stored.

@@ -140,8 +140,6 @@ pub(crate) struct Value {
 impl Value {
     /// x86's answer to an invalid operation: negative, quiet, no payload.
     pub(crate) const DEFAULT_NAN: Value = Value { class: Class::QuietNan, sign: true, exp: 0, sig: 3 << 62 };
-    /// Positive one.
-    pub(crate) const ONE: Value = Value { class: Class::Normal, sign: false, exp: 0, sig: 1 << 63 };
 
     /// A zero.
     pub(crate) const fn zero(sign: bool) -> Value {

@@ -91,6 +91,10 @@ fn round_small(sign: bool, exp: i32, sig: u128, format: &Format, tiny: bool, env
 fn unmasked_underflow(sign: bool, exp: i32, sig: u128, format: &Format, env: &mut Env) -> Value {
     env.raise(UE);
     let (exp, sig, inexact, up) = round_at(sign, exp, sig, format.precision, env.rounding);
+    if env.family == Family::X87 && exp.saturating_add(format.scale) < format.min {
+        env.raise(PE);
+        return Value::zero(sign);
+    }
     if inexact {
         env.raise(PE);
         env.rounded_up = up;
@@ -109,6 +113,10 @@ fn overflow(
 ) -> Value {
     env.raise(OE);
     if env.masked & OE == 0 {
+        if env.family == Family::X87 && exp.saturating_sub(format.scale) > format.max {
+            env.raise(PE);
+            return Value::infinity(sign);
+        }
         if inexact {
             env.raise(PE);
             env.rounded_up = up;

@@ -64,6 +64,8 @@ fn compute_mmx<M: Meaning>(cpu: &mut Cpu, op: &Op, b: u128) -> Res {
     let mut sse = Sse::new(cpu.mxcsr);
     let v = M::f(mm(cpu, op.dst), b, op.imm as u8, &mut sse);
     if M::FLOAT {
+        // The registers turn into MMX registers even where the conversion faults.
+        cpu.fpu.enter_mmx();
         finish(cpu, sse)?;
     }
     set_mm(cpu, op.dst, lo(v));

@@ -52,13 +52,14 @@ pub(crate) fn mm_masked_store(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-/// Stores the chosen bytes; none if one of them would fault.
+/// Stores the chosen bytes, if there are any; the place as a whole must be writable.
 fn store_bytes(cpu: &mut Cpu, at: u64, data: &[u8], mask: &[u8]) -> Res {
     let chosen = |&i: &usize| mask[i] & 0x80 != 0;
     let all = 0..data.len().min(mask.len());
-    for i in all.clone().filter(chosen) {
-        cpu.prepare_write(at.wrapping_add(i as u64), 1)?;
+    if !all.clone().any(|i| chosen(&i)) {
+        return Ok(());
     }
+    cpu.prepare_write(at, data.len() as u64)?;
     for i in all.filter(chosen) {
         cpu.write::<u8>(at.wrapping_add(i as u64), data[i])?;
     }
