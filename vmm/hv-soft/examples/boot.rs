@@ -50,7 +50,11 @@ fn main() -> Result<()> {
         profile(vcpu.kicker());
     }
     let mut vcpu = vcpu.bind()?;
-    vcpu.restore(&supermachine_hv::VcpuState::X86(Box::new(start(entry))))?;
+    let mut state = vcpu.save()?;
+    if let supermachine_hv::VcpuState::X86(s) = &mut state {
+        start(s, entry);
+    }
+    vcpu.restore(&state)?;
     let began = Instant::now();
     let code = serve(&mut *vcpu)?;
     let took = began.elapsed();
@@ -179,8 +183,7 @@ fn page_tables(memory: &GuestMemoryMmap<()>) -> Result<()> {
     Ok(())
 }
 
-fn start(entry: u64) -> VcpuState {
-    let mut s = VcpuState::default();
+fn start(s: &mut VcpuState, entry: u64) {
     let data = Segment { base: 0, limit: u32::MAX, selector: 0x18, attributes: 0xc093 };
     s.regs.rip = entry;
     s.regs.rsi = ZERO_PAGE;
@@ -196,5 +199,4 @@ fn start(entry: u64) -> VcpuState {
     s.sregs.cr3 = PAGE_TABLES;
     s.sregs.cr4 = 0x20;
     s.sregs.efer = 0x500;
-    s
 }

@@ -10,7 +10,6 @@ use crate::cpuid;
 use crate::engine::Engine;
 use crate::flags::bit;
 use crate::op::slot;
-use crate::simd::mxcsr::MXCSR_RESET;
 use crate::spec::{cr0, cr4, efer, pte};
 use crate::sys::exception::{Exception, Origin};
 use crate::sys::msr::index;
@@ -152,7 +151,7 @@ fn check_state(s: &VcpuState, cpu: &Cpu) -> Result<(), HvError> {
     check(s.regs.rflags & !RFLAGS == 0, "regs.rflags", "reserved bits are set")?;
     check(canonical(s.regs.rip), "regs.rip", "is not canonical")?;
     check_sregs(&s.sregs)?;
-    check(s.xcr0 <= 1, "xcr0", "this CPU model has no XSAVE")?;
+    check(s.xcr0 == 1, "xcr0", "is not 1, and this CPU model has no XSAVE")?;
     check(s.debug[4] >> 32 == 0 && s.debug[5] >> 32 == 0, "debug", "upper halves of DR6 and DR7 must be zero")?;
     check(s.events.shadow <= 2, "events.shadow", "is not 0, 1 or 2")?;
     check(s.events.exception.is_none_or(|e| e.vector < 32), "events.exception", "vector is above 31")?;
@@ -199,9 +198,6 @@ fn check_sregs(s: &Sregs) -> Result<(), HvError> {
 type FpState = (Fpu, u32, [u128; 16]);
 
 fn parse_xsave(bytes: &[u8]) -> Result<FpState, HvError> {
-    if bytes.is_empty() {
-        return Ok((Fpu::default(), MXCSR_RESET, [0; 16]));
-    }
     let header = bytes.get(FXSAVE_BYTES..XSAVE_LEN).filter(|_| bytes.len() == XSAVE_LEN);
     let Some(header) = header else { return Err(bad("xsave", format!("{} bytes, not {XSAVE_LEN}", bytes.len()))) };
     check(header[0] & !3 == 0 && header[1..].iter().all(|&b| b == 0), "xsave", "header names unknown components")?;
@@ -234,10 +230,6 @@ fn load_lapic(s: &VcpuState, id: u32) -> Result<Lapic, HvError> {
     let mut l = Lapic::new(id);
     if s.sregs.apic_base != 0 {
         l.base = s.sregs.apic_base;
-    }
-    if s.lapic.is_empty() {
-        l.tpr = (s.sregs.cr8 as u32) << 4;
-        return Ok(l);
     }
     check(s.lapic.len() == LAPIC_LEN, "lapic", "is not 1024 bytes")?;
     let word = |n: u32| lapic_word(s, n);

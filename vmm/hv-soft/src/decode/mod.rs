@@ -21,6 +21,10 @@ pub(crate) use operands::{by_ea, by_size, memory_operand, operand_size};
 /// Longest instruction in bytes.
 pub(crate) const MAX_INSTRUCTION: usize = 15;
 
+/// Without BMI1 and LZCNT, F3 0F BC and F3 0F BD are BSF and BSR; without CET and MPX their encodings are NOPs.
+const OPTIONS: u32 =
+    DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::FORCE_RESERVED_NOP;
+
 /// Modes that decoded code depends on; when one changes, all code is decoded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Modes {
@@ -66,16 +70,14 @@ pub(crate) type Lowered = Option<(Handler, Flow)>;
 
 /// Decodes one instruction at `offset` of its page; `bytes` may go on into the next page.
 pub(crate) fn one(bytes: &[u8], offset: u64, modes: Modes) -> Decoded {
-    // NO_MPFX: without BMI1 and LZCNT, F3 0F BC and F3 0F BD are BSF and BSR.
-    let options = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
-    let mut decoder = Decoder::with_ip(64, bytes, offset, options);
+    let mut decoder = Decoder::with_ip(64, bytes, offset, OPTIONS);
     let insn = decoder.decode();
     lower(&insn, offset, modes)
 }
 
 /// Whether `bytes` are the beginning of a longer instruction.
 pub(crate) fn needs_more(bytes: &[u8]) -> bool {
-    let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+    let mut decoder = Decoder::new(64, bytes, OPTIONS);
     let insn = decoder.decode();
     insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
 }
@@ -84,8 +86,7 @@ pub(crate) fn needs_more(bytes: &[u8]) -> bool {
 /// crosses the page's end.
 pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, ops: &mut Vec<Op>) -> DecodedBlock {
     ops.clear();
-    let options = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
-    let mut decoder = Decoder::with_ip(64, page.get(offset as usize..).unwrap_or(&[]), offset, options);
+    let mut decoder = Decoder::with_ip(64, page.get(offset as usize..).unwrap_or(&[]), offset, OPTIONS);
     let (mut insn, mut previous) = (Instruction::default(), Instruction::default());
     let mut out = DecodedBlock { bytes: 0, instructions: 0, end: offset, target: None };
     let mut left = MAX_BLOCK;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use supermachine_hv::x86::{RunState, Segment, Sregs, VcpuState};
+use supermachine_hv::x86::{RunState, Segment, Sregs};
 use supermachine_hv::{GuestMemory, HvError};
 
 use super::Engine;
@@ -14,6 +14,7 @@ use crate::mem::{OFFSET, PAGE, Ram};
 use crate::op::{Op, Stop, slot};
 use crate::simd::mxcsr::MXCSR_RESET;
 use crate::sys::exception::Exception;
+use crate::sys::msr::index;
 use crate::x87::image::{FXSAVE_BYTES, fxrstor_image, fxsave_image};
 
 /// Selectors of a 64-bit Linux process.
@@ -73,8 +74,16 @@ impl SingleStepper {
         let shared = Arc::clone(&Board::new()).add_vcpu();
         let cpu = Cpu::new(Ram::new(memory)?, shared, 0, model);
         let mut engine = Engine::new(cpu, RunState::Runnable);
-        let mut state = VcpuState { sregs: user_sregs(cr3, bases), ..VcpuState::default() };
-        state.regs.rflags = 2;
+        let mut state = engine.save()?;
+        state.sregs = Sregs { apic_base: state.sregs.apic_base, ..user_sregs(cr3, bases) };
+        (state.regs.rip, state.regs.rflags) = (0, 2);
+        for (number, value) in &mut state.msrs {
+            match *number {
+                index::FS_BASE => *value = bases[0],
+                index::GS_BASE => *value = bases[1],
+                _ => {}
+            }
+        }
         engine.restore(&state)?;
         engine.cpu.flush_code = false;
         Ok(SingleStepper { engine, bases, ops: Vec::new() })
@@ -85,8 +94,8 @@ impl SingleStepper {
         self.on_state(state, Self::one)
     }
 
-    /// Runs the instructions from `state.rip` to `end` as the block they are decoded to, with the jump that ends it;
-    /// so what the decoder makes of instructions that follow each other is seen.
+    /// Runs the instructions from `state.rip` to `end` as the block they are decoded to, so that what the decoder
+    /// makes of instructions that follow each other is seen.
     pub fn step_block(&mut self, state: &mut UserState, end: u64) -> Result<(), Stopped> {
         self.on_state(state, |stepper| stepper.block(end))
     }
@@ -157,7 +166,7 @@ impl SingleStepper {
     fn block(&mut self, end: u64) -> Result<(), Stopped> {
         let start = self.engine.cpu.rip;
         for _ in 0..MOST_PAUSES {
-            self.one_block()?;
+            self.one_block(end)?;
             let rip = self.engine.cpu.rip;
             // At the start again: a string instruction let interrupts in. Further on: the block ended with the page.
             if rip < start || rip >= end {
@@ -167,7 +176,7 @@ impl SingleStepper {
         Err(Stopped::Other("a block does not end"))
     }
 
-    fn one_block(&mut self) -> Result<(), Stopped> {
+    fn one_block(&mut self, end: u64) -> Result<(), Stopped> {
         let rip = self.engine.cpu.rip;
         let mut page = vec![0; PAGE as usize];
         let offset = rip & OFFSET;
@@ -175,20 +184,22 @@ impl SingleStepper {
             return Err(self.exception());
         }
         let modes = self.engine.modes();
-        let Ok(page) = page.try_into() else { return Err(Stopped::Other("a page has its size")) };
-        let page: Box<[u8; PAGE as usize]> = page;
         let mut ops = std::mem::take(&mut self.ops);
         let block = decode::block(&page, offset, modes, &mut ops);
         self.engine.cpu.enter_page(rip);
-        let result = if ops.is_empty() { self.one() } else { self.run_ops(&ops, &block) };
+        let result = if ops.is_empty() { self.one() } else { self.run_ops(&ops, &block, end) };
         self.ops = ops;
         result
     }
 
-    fn run_ops(&mut self, ops: &[Op], block: &decode::DecodedBlock) -> Result<(), Stopped> {
+    fn run_ops(&mut self, ops: &[Op], block: &decode::DecodedBlock, end: u64) -> Result<(), Stopped> {
         let page = self.engine.cpu.rip & !OFFSET;
         for op in ops {
             let cpu = &mut *self.engine.cpu;
+            if cpu.op_rip(op) >= end {
+                cpu.rip = end;
+                return Ok(());
+            }
             let Err(stop) = (op.handler)(cpu, op) else { continue };
             match stop {
                 Stop::Taken => {
