@@ -30,10 +30,13 @@ pub fn same(case: &Case, native: &Outcome, model: &Modelled) -> bool {
         && same_registers(a, b, mask)
 }
 
-/// Processors differ in which of the pages of a long operand they try first, so of its page fault only that it is
-/// one is compared.
+/// Processors differ in which of the pages of a long operand, or which operand of CMPS, they try first, and whether
+/// MASKMOV tries bytes that it does not write; so of such a page fault only that it is one is compared.
 fn same_end(case: &Case, native: Option<Fault>, model: Option<ModelStop>) -> bool {
-    let long = case.instruction.memory_size().size() > 16;
+    use iced_x86::Mnemonic::*;
+    let loose =
+        matches!(case.instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq | Maskmovq | Maskmovdqu | Fldenv | Fnstenv);
+    let long = loose || case.instruction.memory_size().size() > 16;
     match (native, model) {
         (Some(native), Some(ModelStop::Fault(model))) if long && native.vector == PAGE_FAULT => {
             (native.error | 1, native.vector) == (model.error | 1, model.vector)
@@ -107,7 +110,7 @@ pub fn differences(case: &Case, native: &Outcome, model: &Modelled) -> Vec<Strin
 fn end(stop: Option<ModelStop>) -> String {
     match stop {
         None => "completes".to_owned(),
-        Some(ModelStop::Fault(Fault { vector, error, address })) if vector == 14 => {
+        Some(ModelStop::Fault(Fault { vector: PAGE_FAULT, error, address })) => {
             format!("#PF({error:#x}) at {address:#x}")
         }
         Some(ModelStop::Fault(Fault { vector, error, .. })) => format!("{}({error:#x})", vector_name(vector)),

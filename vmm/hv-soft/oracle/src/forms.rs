@@ -100,9 +100,13 @@ fn advertised(code: Code, model: CpuModel) -> bool {
     let info = code.op_code();
     let v1 = |feature: CpuidFeature| {
         use CpuidFeature::*;
-        let base = matches!(feature, INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | MULTIBYTENOP | PAUSE);
+        let base =
+            matches!(feature, INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | MULTIBYTENOP | PAUSE);
         // CET's ENDBR64 is a no-operation everywhere and stands at the start of most functions.
-        base || matches!(feature, CMOV | CX8 | FPU | FPU287 | FPU387 | FXSR | MMX | SSE | SSE2 | CLFSH | CET_IBT | MSR | SYSCALL)
+        base || matches!(
+            feature,
+            CMOV | CX8 | FPU | FPU287 | FPU387 | FXSR | MMX | SSE | SSE2 | CLFSH | CET_IBT | MSR | SYSCALL
+        )
     };
     let v2 = |feature: CpuidFeature| {
         use CpuidFeature::*;

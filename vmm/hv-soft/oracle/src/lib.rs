@@ -12,5 +12,7 @@ pub mod native;
 pub mod report;
 pub mod rng;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 pub mod soft;
 pub mod state;

@@ -32,6 +32,9 @@ mod command {
         /// CPU model.
         #[arg(long, value_enum, default_value = "v2")]
         model: CpuModel,
+        /// Run blocks: a form's instruction and up to two simple ones after it, decoded together.
+        #[arg(long)]
+        blocks: bool,
         /// Print counts for every form, and the forms left out with the reason.
         #[arg(long)]
         report: bool,
@@ -60,8 +63,8 @@ mod command {
         println!("seed {seed}");
         let command = command_line(arguments, seed);
         let give_up_after = if arguments.batch.is_some() { u64::MAX } else { arguments.give_up_after };
-        let plan = Plan { seed, give_up_after };
-        let mut session = Session::new(Soft::new(arguments.model)?, forms, arguments.model, plan)?;
+        let plan = Plan { seed, give_up_after, follow: arguments.blocks };
+        let mut session = Session::new(Soft::new(arguments.model, arguments.blocks)?, forms, arguments.model, plan)?;
         let start = Instant::now();
         let limit = Duration::from_secs(arguments.seconds);
         let batches = arguments.cases.map_or(u64::MAX, |cases| cases.div_ceil(BATCH as u64));
@@ -97,17 +100,12 @@ mod command {
     fn command_line(arguments: &Arguments, seed: u64) -> String {
         let model = if arguments.model == CpuModel::V1 { "v1" } else { "v2" };
         let only = if arguments.only.is_empty() { String::new() } else { format!(" --only {}", arguments.only) };
-        format!("soft-oracle --model {model} --seed {seed}{only}")
+        let blocks = if arguments.blocks { " --blocks" } else { "" };
+        format!("soft-oracle --model {model} --seed {seed}{blocks}{only}")
     }
 
     /// Prints what may be printed of `found`; gives how many.
-    fn show(
-        arguments: &Arguments,
-        session: &Session<Soft>,
-        found: &[Mismatch],
-        command: &str,
-        shown: usize,
-    ) -> usize {
+    fn show(arguments: &Arguments, session: &Session<Soft>, found: &[Mismatch], command: &str, shown: usize) -> usize {
         let mut printed = 0;
         for one in found {
             let Some((form, count)) = session.counts().nth(one.case.form) else { continue };

@@ -99,7 +99,8 @@ fn undefined_flags(instruction: &Instruction, case: &Case) -> u64 {
     }
 }
 
-fn rflags(bits: u32) -> u64 {
+/// RFLAGS bits of the decoder.s flag set.
+pub fn rflags(bits: u32) -> u64 {
     const PAIRS: [(u32, u64); 9] = [
         (RflagsBits::CF, 1),
         (RflagsBits::PF, 1 << 2),

@@ -1,5 +1,6 @@
 //! What is compared with the host: a CPU that runs one instruction.
 
+use crate::generate::Case;
 use crate::state::{CpuState, Fault};
 
 /// A CPU model under test. Its memory is the layout's, filled by the caller.
@@ -10,8 +11,8 @@ pub trait Model {
     fn write_window(&mut self, offset: usize, bytes: &[u8]);
     /// Reads the window.
     fn read_window(&mut self, offset: usize, bytes: &mut [u8]);
-    /// Runs the instruction at `state.rip` and puts what it leaves into `state`, also where it faults.
-    fn step(&mut self, state: &mut CpuState) -> Result<(), ModelStop>;
+    /// Runs `case` from `state` and puts what it leaves into `state`, also where it faults.
+    fn step(&mut self, case: &Case, state: &mut CpuState) -> Result<(), ModelStop>;
 }
 
 /// Why the model's instruction did not complete.

@@ -35,9 +35,13 @@ pub fn mismatch(found: &Mismatch, form: &Form, command: &str) -> String {
 
 fn disassembly(case: &Case) -> String {
     let mut decoder = Decoder::with_ip(64, case.code(), case.state.rip, DecoderOptions::FORCE_RESERVED_NOP);
-    let mut text = String::new();
-    IntelFormatter::new().format(&decoder.decode(), &mut text);
-    text
+    let (mut all, mut formatter) = (Vec::new(), IntelFormatter::new());
+    while decoder.can_decode() {
+        let mut text = String::new();
+        formatter.format(&decoder.decode(), &mut text);
+        all.push(text);
+    }
+    all.join("; ")
 }
 
 /// The registers that the instruction reads.

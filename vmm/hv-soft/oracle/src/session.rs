@@ -42,6 +42,8 @@ pub struct Plan {
     pub seed: u64,
     /// A form with this many mismatches is left out from then on.
     pub give_up_after: u64,
+    /// Put simple instructions after the form's.
+    pub follow: bool,
 }
 
 /// Both sides and the generator.
@@ -67,7 +69,7 @@ impl<M: Model> Session<M> {
             native: Native::new()?,
             model,
             counts: vec![Count::default(); forms.len()],
-            generator: Generator::new(forms, cpu),
+            generator: Generator::new(forms, cpu, plan.follow),
             plan,
             pool: Pool::default(),
             cases: Vec::with_capacity(BATCH),
@@ -185,7 +187,7 @@ fn step<M: Model>(model: &mut M, case: &Case, pool: &Pool) -> Modelled {
         model.write_window(poke.offset as usize, pool.get(poke));
     }
     let mut state = case.state;
-    let stop = model.step(&mut state).err();
+    let stop = model.step(case, &mut state).err();
     const ZEROES: [u8; 512] = [0; 512];
     for scrub in case.scrubs.iter().filter(|scrub| scrub.len != 0) {
         model.write_window(scrub.offset as usize, &ZEROES[..scrub.len as usize]);
@@ -196,4 +198,3 @@ fn step<M: Model>(model: &mut M, case: &Case, pool: &Pool) -> Modelled {
     }
     Modelled { state, stop, watch }
 }
-

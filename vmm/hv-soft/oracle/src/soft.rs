@@ -5,7 +5,8 @@ use supermachine_hv_soft::single::{SingleStepper, Stopped, UserState};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::forms::CpuModel;
-use crate::layout::{CODE_BASE, CODE_LEN, FS_BASE, GS_BASE, PAGE, WINDOW_BASE, WINDOW_LEN, WINDOW_RW_LEN};
+use crate::generate::Case;
+use crate::layout::{CODE_BASE, CODE_LEN, FS_BASE, GS_BASE, Landing, PAGE, WINDOW_BASE, WINDOW_LEN, WINDOW_RW_LEN};
 use crate::model::{Model, ModelStop};
 use crate::state::{CpuState, Fault, PAGE_FAULT};
 
@@ -30,14 +31,16 @@ const NO_EXECUTE: u64 = 1 << 63;
 pub struct Soft {
     stepper: SingleStepper,
     memory: GuestMemory,
+    /// Run cases as blocks, as the product does, not one instruction at a time.
+    blocks: bool,
 }
 
 impl Soft {
-    /// A CPU of this model.
+    /// A CPU of this model that runs cases as decoded blocks, or each instruction alone.
     ///
     /// # Errors
     /// Where memory cannot be had.
-    pub fn new(model: CpuModel) -> Result<Self, HvError> {
+    pub fn new(model: CpuModel, blocks: bool) -> Result<Self, HvError> {
         let unavailable = |error: &dyn std::fmt::Display| HvError::Unavailable {
             kind: supermachine_hv::HypervisorKind::Soft,
             reason: error.to_string(),
@@ -51,7 +54,7 @@ impl Soft {
             CpuModel::V2 => supermachine_hv_soft::Model::V2,
         };
         let stepper = SingleStepper::new(model, memory.clone(), PML4, [FS_BASE, GS_BASE])?;
-        Ok(Soft { stepper, memory })
+        Ok(Soft { stepper, memory, blocks })
     }
 }
 
@@ -90,9 +93,13 @@ impl Model for Soft {
         let _inside = self.memory.read_slice(bytes, GuestAddress(WINDOW + offset as u64));
     }
 
-    fn step(&mut self, state: &mut CpuState) -> Result<(), ModelStop> {
+    fn step(&mut self, case: &Case, state: &mut CpuState) -> Result<(), ModelStop> {
         let mut user = UserState { fx: state.fx, gpr: state.gpr, rflags: state.rflags, rip: state.rip };
-        let result = self.stepper.step(&mut user);
+        let result = if self.blocks {
+            self.stepper.step_block(&mut user, case.landings()[Landing::Next as usize])
+        } else {
+            self.stepper.step(&mut user)
+        };
         (state.fx, state.gpr, state.rflags, state.rip) = (user.fx, user.gpr, user.rflags, user.rip);
         result.map_err(|stopped| match stopped {
             Stopped::Exception { vector, error, address } => {

@@ -1,8 +1,8 @@
 //! Memory operands: an addressing form, a place in or near the window, and register values that lead there.
 
-use iced_x86::{Code, Instruction, Register};
+use iced_x86::{Code, Instruction, Mnemonic, Register};
 
-use crate::layout::{CODE_BASE, FS_BASE, GS_BASE, PAGE, WINDOW_BASE, WINDOW_LEN};
+use crate::layout::{CODE_BASE, FS_BASE, GS_BASE, PAGE, WINDOW_BASE, WINDOW_LEN, WINDOW_RW_LEN};
 use crate::rng::Rng;
 use crate::state::CpuState;
 
@@ -46,7 +46,10 @@ pub(crate) fn target(rng: &mut Rng, size: usize) -> u64 {
         88..=94 => across(rng, window + 3 * page),
         95 => CODE_BASE + 64 * rng.below(90),
         96 => rng.below(page),
+        // Which of two faults a long operand meets first is the processor's choice.
+        97 if size > 8 => (1 << 47) + 16 * rng.below(1 << 20),
         97 => across(rng, 1 << 47),
+        98 if size > 8 => rng.next() & !15,
         98 => rng.next(),
         _ => rng.next() | 0xffff_8000_0000_0000,
     }
@@ -59,6 +62,11 @@ pub(crate) fn usual_target(rng: &mut Rng, size: usize) -> u64 {
         85..=89 => WINDOW_BASE + 1024 + rng.below(4096),
         _ => target(rng, size),
     }
+}
+
+/// A place of which 64 bytes are in the writable part.
+pub(crate) fn inside(rng: &mut Rng) -> u64 {
+    WINDOW_BASE + rng.below(WINDOW_RW_LEN as u64 - 64)
 }
 
 /// Offset in the window, if `address` is in it.
@@ -92,13 +100,7 @@ fn free_register(rng: &mut Rng, avoid: u16) -> Option<usize> {
 
 /// Chooses how the memory operand of `instruction` is addressed, registers in the bit set `avoid` excluded, and puts
 /// values into `state` so that it leads to `address`.
-pub(crate) fn place(
-    rng: &mut Rng,
-    instruction: &mut Instruction,
-    state: &mut CpuState,
-    address: u64,
-    avoid: u16,
-) {
+pub(crate) fn place(rng: &mut Rng, instruction: &mut Instruction, state: &mut CpuState, address: u64, avoid: u16) {
     let segment = match rng.below(100) {
         0..=6 => Register::FS,
         7..=13 => Register::GS,
@@ -107,7 +109,8 @@ pub(crate) fn place(
     };
     // AMD wants the address canonical before the segment's base is added too, Intel only after: not tried.
     let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
-    let apart = canonical(address) && !canonical(address.wrapping_sub(segment_base(segment)));
+    let bit_string = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc);
+    let apart = bit_string || canonical(address) && !canonical(address.wrapping_sub(segment_base(segment)));
     let segment = if apart { Register::None } else { segment };
     instruction.set_segment_prefix(segment);
     let effective = address.wrapping_sub(segment_base(segment));
@@ -146,7 +149,7 @@ fn solve(rng: &mut Rng, instruction: &mut Instruction, state: &mut CpuState, eff
     let Form { base, index, scale, wide } = form;
     let mut displacement = match rng.below(10) {
         0..=3 => 0,
-        4..=6 => rng.next() as i8 as i64,
+        4..=6 => i64::from(rng.next() as i8),
         7..=8 => rng.between(-70_000, 70_000),
         _ => i64::from(rng.next() as i32),
     };
@@ -193,11 +196,6 @@ fn set_displacement(rng: &mut Rng, instruction: &mut Instruction, displacement: 
 
 fn narrow(number: usize) -> Register {
     Register::EAX + number as u32
-}
-
-/// The 64-bit register with this number.
-pub(crate) fn gpr64(number: usize) -> Register {
-    GPR64[number & 15]
 }
 
 /// Whether the form only computes an address.

@@ -1,6 +1,7 @@
 //! Makes cases: a form, its operands and prefixes, and a state in which something interesting happens.
 
 mod address;
+mod follow;
 mod operands;
 mod pool;
 mod special;
@@ -40,7 +41,7 @@ pub struct Case {
     /// What runs; after a prefix was thrown in this may be another form than the catalogue's.
     pub instruction: Instruction,
     /// Its bytes.
-    pub bytes: [u8; 16],
+    pub bytes: [u8; 32],
     /// How many of them.
     pub len: usize,
     /// Where it is.
@@ -93,12 +94,13 @@ pub struct Generator {
     forms: Vec<Form>,
     model: CpuModel,
     encoder: Encoder,
+    follow: bool,
 }
 
 impl Generator {
-    /// A generator for these forms.
-    pub fn new(forms: Vec<Form>, model: CpuModel) -> Self {
-        Generator { forms, model, encoder: Encoder::new(64) }
+    /// A generator for these forms; with `follow`, up to two simple instructions come after the form's.
+    pub fn new(forms: Vec<Form>, model: CpuModel, follow: bool) -> Self {
+        Generator { forms, model, encoder: Encoder::new(64), follow }
     }
 
     /// The catalogue.
@@ -131,6 +133,9 @@ impl Generator {
             return None;
         }
         case.state.rip = site.start;
+        if self.follow {
+            follow::append(rng, &mut case, &mut self.encoder);
+        }
         Some(case)
     }
 }
@@ -178,7 +183,9 @@ impl<'a> Draft<'a> {
                 OpKind::MemoryESEDI | OpKind::MemorySegEDI => (RDI, false),
                 _ => continue,
             };
-            self.state.gpr[register] = address::usual_target(self.rng, 16) | wide_garbage(self.rng, wide);
+            let inside = special::must_be_inside(self.form.code);
+            let target = if inside { address::inside(self.rng) } else { address::usual_target(self.rng, 16) };
+            self.state.gpr[register] = target | wide_garbage(self.rng, wide);
             self.target = self.state.gpr[register];
         }
         if self.chosen.table {
@@ -225,7 +232,8 @@ impl<'a> Draft<'a> {
         let rsp = self.state.gpr[RSP];
         let mut pokes = [Poke::default(); POKES];
         pokes[0] = pool.poke(self.target, &self.data);
-        if self.form.stack {
+        let call = self.form.code.mnemonic() == iced_x86::Mnemonic::Call;
+        if self.form.stack && !call {
             pokes[1] = pool.poke(rsp, &self.stack);
             if special::uses_frame(self.form.code) {
                 pokes[2] = pool.poke(self.state.gpr[crate::state::RBP], &self.stack);
@@ -241,7 +249,7 @@ impl<'a> Draft<'a> {
         Case {
             form,
             instruction: self.instruction,
-            bytes: [0; 16],
+            bytes: [0; 32],
             len: 0,
             place,
             state: self.state,
@@ -268,9 +276,9 @@ impl Case {
         if self.len > 14 {
             return false;
         }
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 32];
         bytes[0] = rng.pick(&PREFIXES);
-        bytes[1..].copy_from_slice(&self.bytes[..15]);
+        bytes[1..].copy_from_slice(&self.bytes[..31]);
         let mut decoder = Decoder::with_ip(64, &bytes[..self.len + 1], self.place.site().start, DecoderOptions::NONE);
         let decoded = decoder.decode();
         // Without a prefix a reserved no-operation decodes as invalid too: then nothing is known about the host.

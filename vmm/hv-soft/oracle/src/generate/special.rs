@@ -72,6 +72,11 @@ fn packed_decimal(rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
+/// Whether it is the processor's choice if a fault is taken for bytes that are not written.
+pub(super) fn must_be_inside(code: Code) -> bool {
+    matches!(code.mnemonic(), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu)
+}
+
 /// Whether RBP is a pointer to the stack.
 pub(super) fn uses_frame(code: Code) -> bool {
     matches!(code.mnemonic(), Mnemonic::Leave | Mnemonic::Enter)
@@ -95,8 +100,8 @@ pub(super) fn scrubs(code: Code, target: u64) -> [Scrub; SCRUBS] {
 /// Whether a prefix thrown in would give something that is undefined or that processors disagree about.
 pub(super) fn takes_no_noise(code: Code) -> bool {
     use Mnemonic::*;
-    // A 66 makes the count too high; F3 before XCHG r8, rAX is PAUSE to some decoders.
-    matches!(code.mnemonic(), Shld | Shrd | Xchg)
+    // A 66 makes the count too high; F3 before XCHG r8, rAX is PAUSE to some decoders; LOCK makes CR0 CR8 on AMD.
+    matches!(code.mnemonic(), Shld | Shrd | Xchg | Maskmovq | Maskmovdqu) || code.op_code().amd_lock_reg_bit()
 }
 
 /// Makes registers and data fit the instruction.

@@ -10,7 +10,7 @@ struct Bench {
 }
 
 fn case(place: Place, bytes: &[u8], state: &CpuState) -> Case {
-    let mut image = [0; 16];
+    let mut image = [0; 32];
     image[..bytes.len()].copy_from_slice(bytes);
     Case {
         form: 0,
