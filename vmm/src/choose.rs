@@ -1,6 +1,7 @@
 //! Chooses the back end: what the user names, or the first that passes its probe.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use supermachine_hv::{HvError, Hypervisor, HypervisorKind};
 use supermachine_hv_soft::{Model, SoftHypervisor};
@@ -53,17 +54,22 @@ pub enum ChooseError {
     },
 }
 
+/// Environment variable: milliseconds that the KVM probe may take on a host that it refuses, for hosts that are slow
+/// at first.
+pub const PROBE_ENVIRONMENT: &str = "SUPERMACHINE_PROBE_MS";
+/// What it may take unless told.
+const PROBE_LIMIT: Duration = Duration::from_millis(270);
+
 /// Order of preference.
 const ORDER: [HypervisorKind; 3] = [HypervisorKind::Hvf, HypervisorKind::Kvm, HypervisorKind::Soft];
 
 /// Opens the back end. With [`Choice::Auto`] each one that is passed over on this system gives one log line.
 pub fn open(choice: Choice) -> Result<Box<dyn Hypervisor>, ChooseError> {
-    let kind = match choice {
-        Choice::Only(kind) => return probe(kind).map_err(ChooseError::Refused),
-        Choice::Auto => ORDER,
-    };
+    if let Choice::Only(kind) = choice {
+        return probe(kind).map_err(ChooseError::Refused);
+    }
     let mut reasons = Vec::new();
-    for kind in kind {
+    for kind in ORDER {
         match probe(kind) {
             Ok(hypervisor) => {
                 for reason in &reasons {
@@ -89,19 +95,24 @@ fn is_native(kind: HypervisorKind) -> bool {
 
 fn probe(kind: HypervisorKind) -> Result<Box<dyn Hypervisor>, HvError> {
     match kind {
-        HypervisorKind::Kvm => kvm(),
+        HypervisorKind::Kvm => kvm(probe_limit()),
         HypervisorKind::Hvf => Err(unavailable(kind, "this build has no Hypervisor.framework back end yet")),
         HypervisorKind::Soft => Ok(Box::new(SoftHypervisor::new(Model::V2))),
     }
 }
 
+fn probe_limit() -> Duration {
+    let given = std::env::var(PROBE_ENVIRONMENT).ok().and_then(|millis| millis.parse().ok());
+    given.map_or(PROBE_LIMIT, Duration::from_millis)
+}
+
 #[cfg(target_os = "linux")]
-fn kvm() -> Result<Box<dyn Hypervisor>, HvError> {
-    supermachine_hv_kvm::probe().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
+fn kvm(limit: Duration) -> Result<Box<dyn Hypervisor>, HvError> {
+    supermachine_hv_kvm::probe_within(limit).map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kvm() -> Result<Box<dyn Hypervisor>, HvError> {
+fn kvm(_: Duration) -> Result<Box<dyn Hypervisor>, HvError> {
     Err(unavailable(HypervisorKind::Kvm, "KVM is a part of Linux"))
 }
 

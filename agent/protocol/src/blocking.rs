@@ -54,6 +54,8 @@ pub fn read_frame(from: &mut impl Read, max_payload: u32) -> Result<Option<Frame
             Ok(0) => return Err(ConnectionError::Closed),
             Ok(count) => have = have.saturating_add(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The peer closed without reading all of ours; everything it sent before was read.
+            Err(error) if have == 0 && error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }

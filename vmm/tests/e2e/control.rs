@@ -100,7 +100,11 @@ fn clients_that_misbehave_are_let_go() {
         socket.write_all(garbage).expect("taken");
         socket.shutdown(std::net::Shutdown::Write).expect("closed");
         let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).expect("the vmm closes the connection");
+        // A reset says that it closed without reading on.
+        let closed = socket.read_to_end(&mut answer);
+        assert!(
+            closed.as_ref().is_ok() || closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        );
     }
     let mut client = machine.client();
     assert!(matches!(client.request(&Request::Kill { signal: 99 }), Err(ClientError::Refused(_))));

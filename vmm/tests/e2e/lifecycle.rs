@@ -62,7 +62,7 @@ fn a_vanished_agent_ends_the_machine() {
     let output = Config::new().run(&[
         "sh",
         "-c",
-        "kill -9 $(grep -l supermachine-age /proc/[0-9]*/comm | tr -dc '0-9\\n'); sleep 1000",
+        "kill -9 $(grep -l supermachine-ag /proc/[0-9]*/comm | tr -dc '0-9\\n'); sleep 1000",
     ]);
     let status = output.status.code().and_then(|code| u8::try_from(code).ok());
     assert_eq!(status, Some(STATUS_VANISHED), "{}", String::from_utf8_lossy(&output.stderr));

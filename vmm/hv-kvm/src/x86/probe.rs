@@ -48,7 +48,8 @@ pub fn probe() -> Result<KvmHypervisor, HvError> {
     probe_within(LIMIT)
 }
 
-/// [`probe`] with more or less patience: for a caller that has nothing to fall back to, or knows its host as slow.
+/// [`probe`] with more or less patience, and so many more or fewer tries at a fast slice: for a caller that has
+/// nothing to fall back to, or knows its host as slow.
 ///
 /// # Errors
 /// As [`probe`].
@@ -59,7 +60,7 @@ pub fn probe_within(limit: Duration) -> Result<KvmHypervisor, HvError> {
     let subject = hypervisor.clone();
     let thread = thread::Builder::new()
         .name("kvm-probe".to_owned())
-        .spawn(move || time_guest(&subject, &sender))
+        .spawn(move || time_guest(&subject, &sender, slices(limit)))
         .map_err(|error| unavailable(format!("no thread for the probe: {error}")))?;
     let fastest = wait(&reports, start, limit)?.map_err(as_unavailable)?;
     if fastest > SLICE_LIMIT {
@@ -103,10 +104,16 @@ fn wait(reports: &Receiver<Report>, start: Instant, limit: Duration) -> Result<R
     }
 }
 
+/// How many slices are timed within `limit`.
+fn slices(limit: Duration) -> u32 {
+    let patience = limit.as_millis() / LIMIT.as_millis();
+    SLICES.saturating_mul(u32::try_from(patience.max(1)).unwrap_or(u32::MAX))
+}
+
 /// Runs the guest and reports the time of the fastest slice, before the machine is taken down.
-fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) {
+fn time_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>, slices: u32) {
     let mut guest = None;
-    let result = start_guest(hypervisor, reports).and_then(|vcpu| fastest_slice(guest.insert(vcpu).as_mut()));
+    let result = start_guest(hypervisor, reports).and_then(|vcpu| fastest_slice(guest.insert(vcpu).as_mut(), slices));
     // A receiver that gave up is no error of this thread's.
     let _ = reports.send(Report::Done(result));
 }
@@ -121,14 +128,18 @@ fn start_guest(hypervisor: &KvmHypervisor, reports: &Sender<Report>) -> Result<B
     Box::new(vcpu).bind()
 }
 
-/// A kick ends the slice early. The slices before it count; without one, so does the time that was not enough.
-fn fastest_slice(vcpu: &mut dyn Vcpu) -> Result<Duration, HvError> {
+/// Times up to `slices` slices, until one is fast enough. A kick ends a slice early: those before it count; without
+/// one, so does the time that was not enough.
+fn fastest_slice(vcpu: &mut dyn Vcpu, slices: u32) -> Result<Duration, HvError> {
     let mut fastest: Option<Duration> = None;
-    for _ in 0..SLICES {
+    for _ in 0..slices {
         let start = Instant::now();
         match vcpu.run()? {
             Exit::PioWrite { .. } => {
                 let slice = start.elapsed();
+                if slice <= SLICE_LIMIT {
+                    return Ok(slice);
+                }
                 fastest = Some(fastest.map_or(slice, |fastest| fastest.min(slice)));
             }
             Exit::Kicked => return fastest.or_else(|| slow(start.elapsed())).ok_or_else(no_verdict),
