@@ -359,11 +359,11 @@ horizontal! {
 pub(crate) fn dpps(a: u128, b: u128, imm: u8, sse: &mut Sse) -> u128 {
     let (x, y) = (u32s(a), u32s(b));
     let p: [u32; 4] = core::array::from_fn(|i| if imm >> (4 + i) & 1 != 0 { mul(x[i], y[i], sse) } else { 0 });
-    if sse.faults() {
+    if sse.step_faults() {
         return a;
     }
     let pairs = (add(p[0], p[1], sse), add(p[2], p[3], sse));
-    if sse.faults() {
+    if sse.step_faults() {
         return a;
     }
     let sum = add(pairs.0, pairs.1, sse);
@@ -374,7 +374,7 @@ pub(crate) fn dpps(a: u128, b: u128, imm: u8, sse: &mut Sse) -> u128 {
 pub(crate) fn dppd(a: u128, b: u128, imm: u8, sse: &mut Sse) -> u128 {
     let (x, y) = (u64s(a), u64s(b));
     let p: [u64; 2] = core::array::from_fn(|i| if imm >> (4 + i) & 1 != 0 { mul(x[i], y[i], sse) } else { 0 });
-    if sse.faults() {
+    if sse.step_faults() {
         return a;
     }
     let sum = add(p[0], p[1], sse);

@@ -20,6 +20,9 @@ const CONTROL: u32 = 0xffc0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sse {
     mxcsr: u32,
+    /// Flags of steps that are over.
+    settled: u32,
+    /// Flags of this step.
     flags: u32,
 }
 
@@ -36,7 +39,7 @@ impl Sse {
     /// At the start of an instruction.
     #[inline(always)]
     pub(crate) fn new(mxcsr: u32) -> Self {
-        Sse { mxcsr, flags: 0 }
+        Sse { mxcsr, settled: 0, flags: 0 }
     }
 
     /// Whether the host's arithmetic has the guest's rounding and masks: nearest, all masked, no DAZ, no FTZ.
@@ -74,9 +77,14 @@ impl Sse {
         result
     }
 
-    /// Whether the flags raised so far fault (a step of a compound instruction stops there).
-    pub(crate) fn faults(&self) -> bool {
-        self.flags & !(self.mxcsr >> 7) & FLAGS != 0
+    /// Ends a step of a compound instruction; gives whether it faults, so that no other step follows.
+    pub(crate) fn step_faults(&mut self) -> bool {
+        if self.flags & !(self.mxcsr >> 7) & FLAGS != 0 {
+            return true;
+        }
+        self.settled |= self.flags;
+        self.flags = 0;
+        false
     }
 
     /// At the end of an instruction. Where an operand is to blame (invalid, denormal, division by zero) for an
@@ -86,6 +94,6 @@ impl Sse {
         let unmasked = self.flags & !(self.mxcsr >> 7) & FLAGS;
         let operand_fault = unmasked & (IE | DE | ZE) != 0;
         let flags = if operand_fault { self.flags & (IE | DE | ZE) } else { self.flags };
-        Finished { mxcsr: self.mxcsr | flags, fault: unmasked != 0 }
+        Finished { mxcsr: self.mxcsr | self.settled | flags, fault: unmasked != 0 }
     }
 }

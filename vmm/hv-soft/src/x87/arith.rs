@@ -83,6 +83,7 @@ impl Fpu {
     pub(crate) fn remainder(&mut self, nearest: bool) {
         self.clear_c1();
         let (Some(a), Some(b)) = (self.value(0), self.value(1)) else {
+            self.sw &= !sw::C2;
             self.deliver_indefinite(0);
             return;
         };

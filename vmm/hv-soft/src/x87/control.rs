@@ -46,9 +46,15 @@ pub(crate) fn status_to_ax(cpu: &mut Cpu, _: &Op) -> Res {
     Ok(())
 }
 
-/// Writes an image, all of it or nothing.
+/// Writes an image, all of it or nothing. The end of a short environment is looked at first, which shows in CR2.
 fn write_image(cpu: &mut Cpu, at: u64, image: &Image) -> Res {
-    cpu.prepare_write(at, image.len as u64)?;
+    let words = image.len as u64 / 2;
+    if image.len == ENV16_BYTES {
+        cpu.prepare_write(at.wrapping_add(2 * words - 1), 1)?;
+    }
+    for i in 0..words {
+        cpu.prepare_write(at.wrapping_add(2 * i), 2)?;
+    }
     for (i, pair) in image.bytes[..image.len].chunks_exact(2).enumerate() {
         cpu.write(at.wrapping_add(2 * i as u64), u16::from_le_bytes([pair[0], pair[1]]))?;
     }
@@ -77,7 +83,11 @@ pub(crate) fn load_environment<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Res 
     wait(cpu, op)?;
     let mut b = [0; ENV32_BYTES];
     let len = if WIDE { ENV32_BYTES } else { ENV16_BYTES };
-    read_image(cpu, Full::ea(cpu, op), &mut b[..len])?;
+    let at = Full::ea(cpu, op);
+    if !WIDE {
+        cpu.read::<u8>(at.wrapping_add(ENV16_BYTES as u64 - 1))?;
+    }
+    read_image(cpu, at, &mut b[..len])?;
     cpu.fpu.set_environment(&b, WIDE);
     Ok(())
 }

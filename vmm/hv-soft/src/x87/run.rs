@@ -245,6 +245,12 @@ pub(crate) fn load_decimal(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
+/// Makes sure that both parts of an 80-bit store will succeed.
+fn prepare80(cpu: &mut Cpu, at: u64) -> Res {
+    cpu.prepare_write(at, 8)?;
+    cpu.prepare_write(at.wrapping_add(8), 2)
+}
+
 /// Ends a store: pops where it was carried through.
 fn stored(cpu: &mut Cpu, done: bool, pop: bool) -> Res {
     if done && pop {
@@ -280,7 +286,7 @@ pub(crate) fn store_double<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Res {
 /// FSTP m80.
 pub(crate) fn store_whole(cpu: &mut Cpu, op: &Op) -> Res {
     let at = enter_memory(cpu, op)?;
-    cpu.prepare_write(at, 10)?;
+    prepare80(cpu, at)?;
     note(cpu, op);
     let v = cpu.fpu.store_whole();
     if let Some(v) = v {
@@ -292,7 +298,7 @@ pub(crate) fn store_whole(cpu: &mut Cpu, op: &Op) -> Res {
 /// FBSTP.
 pub(crate) fn store_decimal(cpu: &mut Cpu, op: &Op) -> Res {
     let at = enter_memory(cpu, op)?;
-    cpu.prepare_write(at, 10)?;
+    prepare80(cpu, at)?;
     note(cpu, op);
     let v = cpu.fpu.store_bcd();
     if let Some(b) = v {

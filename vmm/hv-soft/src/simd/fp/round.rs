@@ -115,6 +115,7 @@ fn overflow(
     if env.masked & OE == 0 {
         if env.family == Family::X87 && exp.saturating_sub(format.scale) > format.max {
             env.raise(PE);
+            env.rounded_up = true;
             return Value::infinity(sign);
         }
         if inexact {

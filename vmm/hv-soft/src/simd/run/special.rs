@@ -47,18 +47,14 @@ pub(crate) fn masked_store(cpu: &mut Cpu, op: &Op) -> Res {
 pub(crate) fn mm_masked_store(cpu: &mut Cpu, op: &Op) -> Res {
     check_mmx(cpu)?;
     let (data, mask) = (mm(cpu, op.dst) as u64, mm(cpu, op.src) as u64);
-    store_bytes(cpu, Full::ea(cpu, op), &data.to_le_bytes(), &mask.to_le_bytes())?;
     cpu.fpu.enter_mmx();
-    Ok(())
+    store_bytes(cpu, Full::ea(cpu, op), &data.to_le_bytes(), &mask.to_le_bytes())
 }
 
-/// Stores the chosen bytes, if there are any; the place as a whole must be writable.
+/// Stores the chosen bytes; the place as a whole must be writable, even where none is chosen.
 fn store_bytes(cpu: &mut Cpu, at: u64, data: &[u8], mask: &[u8]) -> Res {
     let chosen = |&i: &usize| mask[i] & 0x80 != 0;
     let all = 0..data.len().min(mask.len());
-    if !all.clone().any(|i| chosen(&i)) {
-        return Ok(());
-    }
     cpu.prepare_write(at, data.len() as u64)?;
     for i in all.filter(chosen) {
         cpu.write::<u8>(at.wrapping_add(i as u64), data[i])?;
