@@ -30,17 +30,17 @@ pub fn same(case: &Case, native: &Outcome, model: &Modelled) -> bool {
         && same_registers(a, b, mask)
 }
 
-/// Processors differ in which of the pages of a long operand, or which operand of CMPS, they try first, and whether
-/// MASKMOV tries bytes that it does not write; so of such a page fault only that it is one is compared.
+/// Processors differ in which of the pages of a long operand they try first, so of its page fault only that it is one is
+/// compared; and in which of CMPS's two operands, so there only that it is a fault.
 fn same_end(case: &Case, native: Option<Fault>, model: Option<ModelStop>) -> bool {
     use iced_x86::Mnemonic::*;
-    let loose =
-        matches!(case.instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq | Maskmovq | Maskmovdqu | Fldenv | Fnstenv);
-    let long = loose || case.instruction.memory_size().size() > 16;
+    let mnemonic = case.instruction.mnemonic();
+    let long = matches!(mnemonic, Fldenv | Fnstenv) || case.instruction.memory_size().size() > 16;
     match (native, model) {
         (Some(native), Some(ModelStop::Fault(model))) if long && native.vector == PAGE_FAULT => {
             (native.error | 1, native.vector) == (model.error | 1, model.vector)
         }
+        (Some(_), Some(ModelStop::Fault(_))) if matches!(mnemonic, Cmpsb | Cmpsw | Cmpsd | Cmpsq) => true,
         _ => native.map(ModelStop::Fault) == model,
     }
 }
