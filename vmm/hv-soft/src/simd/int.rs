@@ -184,9 +184,7 @@ pub(crate) fn mpsadbw(a: u128, b: u128, imm: u8) -> u128 {
     let (x, y) = (u8s(a), u8s(b));
     let from_a = usize::from(imm >> 2 & 1) * 4;
     let from_b = usize::from(imm & 3) * 4;
-    from_u16s(core::array::from_fn(|i| {
-        (0..4).map(|k| u16::from(x[from_a + i + k].abs_diff(y[from_b + k]))).sum()
-    }))
+    from_u16s(core::array::from_fn(|i| (0..4).map(|k| u16::from(x[from_a + i + k].abs_diff(y[from_b + k]))).sum()))
 }
 
 /// The smallest unsigned word of `b` and, above it, its position.

@@ -1,4 +1,4 @@
-//! SSE4.2 string comparison (Intel SDM vol. 2, section 4.1) and CRC-32C.
+//! SSE4.2 string comparison (Intel SDM vol. 2, section 4.1).
 
 use super::lanes::*;
 
@@ -114,30 +114,4 @@ pub(crate) fn expand(c: Compared, imm: u8) -> u128 {
         (true, false) => from_u8s(core::array::from_fn(|i| if c.mask >> i & 1 != 0 { 0xff } else { 0 })),
         (true, true) => from_u16s(core::array::from_fn(|i| if c.mask >> i & 1 != 0 { 0xffff } else { 0 })),
     }
-}
-
-/// CRC-32C (polynomial 0x1EDC6F41, bit-reflected) of `bytes` bytes of `data` onto `crc`.
-pub(crate) fn crc32(crc: u32, data: u64, bytes: u32) -> u32 {
-    data.to_le_bytes()[..bytes.min(8) as usize]
-        .iter()
-        .fold(crc, |c, &byte| (c >> 8) ^ CRC_TABLE[usize::from(c as u8 ^ byte)])
-}
-
-/// The table of the reflected polynomial.
-static CRC_TABLE: [u32; 256] = crc_table();
-
-const fn crc_table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut c = i as u32;
-        let mut k = 0;
-        while k < 8 {
-            c = if c & 1 != 0 { c >> 1 ^ 0x82f6_3b78 } else { c >> 1 };
-            k += 1;
-        }
-        table[i] = c;
-        i += 1;
-    }
-    table
 }

@@ -81,19 +81,17 @@ impl Fpu {
 
     /// FPREM and, with `nearest`, FPREM1.
     pub(crate) fn remainder(&mut self, nearest: bool) {
-        self.clear_c1();
+        self.sw &= !(sw::C1 | sw::C2);
         let (Some(a), Some(b)) = (self.value(0), self.value(1)) else {
-            self.sw &= !sw::C2;
             self.deliver_indefinite(0);
             return;
         };
         let mut env = self.env();
         let (result, cc) = remainder_of(a, b, nearest, &mut env);
-        if self.deliver(0, result, &env) {
-            match cc {
-                Some(cc) => self.set_cc(cc),
-                None => self.sw &= !sw::C2,
-            }
+        if self.deliver(0, result, &env)
+            && let Some(cc) = cc
+        {
+            self.set_cc(cc);
         }
     }
 

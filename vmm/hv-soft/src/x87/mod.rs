@@ -10,9 +10,11 @@ mod lower;
 pub(crate) mod misc;
 #[cfg(target_arch = "x86_64")]
 mod native_x86;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable;
 mod run;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
 pub(crate) mod transcendental;
 pub(crate) mod transfer;
 

@@ -103,14 +103,7 @@ fn unmasked_underflow(sign: bool, exp: i32, sig: u128, format: &Format, env: &mu
 }
 
 /// A result above the format's range.
-fn overflow(
-    sign: bool,
-    (exp, sig): (i32, u64),
-    inexact: bool,
-    up: bool,
-    format: &Format,
-    env: &mut Env,
-) -> Value {
+fn overflow(sign: bool, (exp, sig): (i32, u64), inexact: bool, up: bool, format: &Format, env: &mut Env) -> Value {
     env.raise(OE);
     if env.masked & OE == 0 {
         if env.family == Family::X87 && exp.saturating_sub(format.scale) > format.max {

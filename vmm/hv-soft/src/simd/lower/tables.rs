@@ -23,11 +23,21 @@ pub(super) fn lower(insn: &Instruction, op: &Op) -> Option<Handler> {
 
 /// Calls a function of the table with the arguments that its kind takes.
 macro_rules! call {
-    (pure $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b) };
-    (immediate $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b, $imm) };
-    (count $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b as u64) };
-    (float $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b, $sse) };
-    (float_immediate $f:path; $a:ident $b:ident $imm:ident $sse:ident) => { $f($a, $b, $imm, $sse) };
+    (pure $f:path; $a:ident $b:ident $imm:ident $sse:ident) => {
+        $f($a, $b)
+    };
+    (immediate $f:path; $a:ident $b:ident $imm:ident $sse:ident) => {
+        $f($a, $b, $imm)
+    };
+    (count $f:path; $a:ident $b:ident $imm:ident $sse:ident) => {
+        $f($a, $b as u64)
+    };
+    (float $f:path; $a:ident $b:ident $imm:ident $sse:ident) => {
+        $f($a, $b, $sse)
+    };
+    (float_immediate $f:path; $a:ident $b:ident $imm:ident $sse:ident) => {
+        $f($a, $b, $imm, $sse)
+    };
 }
 
 /// A function from mnemonic to handler: the function for XMM registers, and the one for MMX in brackets.

@@ -46,7 +46,10 @@ fn same(name: &str, (a, b, m): (u128, u128, u32), got: (u128, u32), want: (u128,
     assert!(
         got == want,
         "{name} a={a:032x} b={b:032x} mxcsr={m:04x}\n got {:032x} {:04x}\nwant {:032x} {:04x}",
-        got.0, got.1, want.0, want.1
+        got.0,
+        got.1,
+        want.0,
+        want.1
     );
 }
 
@@ -166,5 +169,21 @@ fn ordered_comparison() {
             };
             same("comisd", (a, b, m), (got, sse.finish().mxcsr), (want & 0x45, after));
         }
+    }
+}
+
+#[test]
+fn approximations_of_both_kinds_agree_to_eleven_bits() {
+    use super::super::approximate::{portable, rcpss, rsqrtss};
+    let r = &mut Random::new(33);
+    let close = |bits: u32, host: u32, ours: u32| {
+        let (h, o) = (f32::from_bits(host), f32::from_bits(ours));
+        let same = host == ours || (h - o).abs() <= h.abs() / 2048.0 || h.abs() < 2.0 * f32::MIN_POSITIVE;
+        assert!(same, "{bits:08x}: {host:08x} {ours:08x}");
+    };
+    for _ in 0..ROUNDS {
+        let b = r.f32();
+        close(b, rcpss(0, u128::from(b)) as u32, portable::reciprocal(b));
+        close(b, rsqrtss(0, u128::from(b)) as u32, portable::reciprocal_root(b));
     }
 }

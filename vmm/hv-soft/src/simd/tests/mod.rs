@@ -39,8 +39,22 @@ impl Random {
 
     pub(super) fn f32(&mut self) -> u32 {
         const EDGES: [u32; 16] = [
-            0, 1, 0x7f_ffff, 0x80_0000, 0x80_0001, 0x3f80_0000, 0x3f80_0001, 0x3f7f_ffff, 0x7f7f_ffff, 0x7f80_0000,
-            0x7f80_0001, 0x7fc0_0000, 0x7fc0_1234, 0x4f00_0000, 0x3f00_0000, 0x40c0_0000,
+            0,
+            1,
+            0x7f_ffff,
+            0x80_0000,
+            0x80_0001,
+            0x3f80_0000,
+            0x3f80_0001,
+            0x3f7f_ffff,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0x7f80_0001,
+            0x7fc0_0000,
+            0x7fc0_1234,
+            0x4f00_0000,
+            0x3f00_0000,
+            0x40c0_0000,
         ];
         let sign = (self.u64() as u32) & 0x8000_0000;
         sign ^ match self.below(6) {
@@ -54,9 +68,24 @@ impl Random {
 
     pub(super) fn f64(&mut self) -> u64 {
         const EDGES: [u64; 18] = [
-            0, 1, 0xf_ffff_ffff_ffff, 1 << 52, (1 << 52) + 1, 0x3ff << 52, (0x3ff << 52) + 1, (0x3ff << 52) - 1,
-            (0x7ff << 52) - 1, 0x7ff << 52, (0x7ff << 52) + 1, 0xfff << 51, (0xfff << 51) + 77, 0x41e << 52, 0x43e << 52,
-            0x41dfffffffc00000, 0x3fe << 52, 0x380fffffffffffff,
+            0,
+            1,
+            0xf_ffff_ffff_ffff,
+            1 << 52,
+            (1 << 52) + 1,
+            0x3ff << 52,
+            (0x3ff << 52) + 1,
+            (0x3ff << 52) - 1,
+            (0x7ff << 52) - 1,
+            0x7ff << 52,
+            (0x7ff << 52) + 1,
+            0xfff << 51,
+            (0xfff << 51) + 77,
+            0x41e << 52,
+            0x43e << 52,
+            0x41dfffffffc00000,
+            0x3fe << 52,
+            0x380fffffffffffff,
         ];
         let sign = self.u64() & 1 << 63;
         let fraction = self.u64() & 0xf_ffff_ffff_ffff;

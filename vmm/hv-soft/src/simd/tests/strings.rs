@@ -1,4 +1,4 @@
-//! String comparison and CRC.
+//! String comparison.
 
 use super::super::string;
 use super::Random;
@@ -35,7 +35,19 @@ fn check<const I: usize>(r: &mut Random) {
         let got = string::compare(a, b, I as u8, Some((ra, rd)), false);
         same(I as u8, got, &native!("pcmpestri xmm1, xmm2, ", "pcmpestrm xmm1, xmm2, ", a, b, ra, rd, I as i8));
         let got = string::compare(a, b, I as u8, Some((ra, rd)), true);
-        same(I as u8, got, &native!(".byte 0x66, 0x48, 0x0f, 0x3a, 0x61, 0xca, ", ".byte 0x66, 0x48, 0x0f, 0x3a, 0x60, 0xca, ", a, b, ra, rd, I as i8));
+        same(
+            I as u8,
+            got,
+            &native!(
+                ".byte 0x66, 0x48, 0x0f, 0x3a, 0x61, 0xca, ",
+                ".byte 0x66, 0x48, 0x0f, 0x3a, 0x60, 0xca, ",
+                a,
+                b,
+                ra,
+                rd,
+                I as i8
+            ),
+        );
         let got = string::compare(a, b, I as u8, None, false);
         same(I as u8, got, &native!("pcmpistri xmm1, xmm2, ", "pcmpistrm xmm1, xmm2, ", a, b, ra, rd, I as i8));
     }
@@ -77,20 +89,4 @@ fn compare() {
     }
     all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 36 40 44 48 49 50 51 52
         53 54 55 56 57 58 59 60 61 62 63 64 65 68 69 72 73 76 77 80 81 84 85 88 92 112 113 116 117 120 121 124 125 127 );
-}
-
-#[test]
-fn crc() {
-    let r = &mut Random::new(32);
-    for _ in 0..1000 {
-        let (crc, data) = (r.u64() as u32, r.u64());
-        let mut want = u64::from(crc);
-        // SAFETY: registers only.
-        unsafe { core::arch::asm!("crc32 {c}, {d}", c = inout(reg) want, d = in(reg) data) };
-        assert_eq!(u64::from(string::crc32(crc, data, 8)), want);
-        let mut want = crc;
-        // SAFETY: registers only.
-        unsafe { core::arch::asm!("crc32 {c:e}, {d}", c = inout(reg) want, d = in(reg_byte) data as u8) };
-        assert_eq!(string::crc32(crc, data, 1), want);
-    }
 }
