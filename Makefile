@@ -1,13 +1,16 @@
 # The few commands of this repository; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel guest build run-guest test testbed check-macos fuzz
+.PHONY: help demo setup kernel guest build run-guest test testbed check-macos fuzz
 
 CMD ?= uname -a
 SECONDS ?= 60
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: ## set everything up, then let a microVM print its own kernel version
+	@$(MAKE) --no-print-directory run-guest CMD='uname -srm'
 
 setup: ## install the Debian packages that are missing (as root)
 	@conformance/setup
@@ -21,7 +24,7 @@ guest: ## build the guest's initramfs, print its path
 build: ## build the release binaries into target/release
 	cargo build --release -p supermachine-vmm
 
-run-guest: build ## run CMD="uname -a" in a microVM
+run-guest: setup build ## run CMD="uname -a" in a microVM
 	@conformance/run-guest $(CMD)
 
 test: setup ## check format, lints and sizes, run every test that needs no KVM

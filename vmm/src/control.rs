@@ -56,8 +56,15 @@ impl ControlSocket {
                 Err(_) => fs::remove_file(path).map_err(error)?,
             }
         }
-        let listener = UnixListener::bind(path).map_err(error)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(error)?;
+        // The name appears when the socket is private and listens, so whoever sees it can connect.
+        let mut unready = path.as_os_str().to_owned();
+        unready.push("~");
+        let unready = PathBuf::from(unready);
+        // A vmm that died here may have left it.
+        let _ = fs::remove_file(&unready);
+        let listener = UnixListener::bind(&unready).map_err(error)?;
+        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600)).map_err(error)?;
+        fs::rename(&unready, path).map_err(error)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 

@@ -9,8 +9,9 @@ use crate::choose::Choice;
 use crate::layout;
 use crate::memory::{self, MemoryError};
 
-/// Longest control socket path in bytes: `sun_path` is 104 bytes with its NUL on macOS, the shorter of our systems.
-pub const SOCKET_PATH_MAX: usize = 103;
+/// Longest socket path in bytes: `sun_path` is 104 bytes with its NUL on macOS, the shorter of our systems, and the
+/// control socket has one byte more until it is ready.
+pub const SOCKET_PATH_MAX: usize = 102;
 /// Block devices with a backing or without: the other virtio devices leave this many interrupt lines.
 pub const DISKS_MAX: usize = layout::VIRTIO_MAX - 3;
 

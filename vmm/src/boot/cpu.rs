@@ -17,6 +17,13 @@ const DATA: u32 = 0xc093;
 /// Attributes: busy 64-bit TSS, present.
 const TSS: u32 = 0x8b;
 
+/// `IA32_MTRR_DEF_TYPE`: enabled, all memory write-back (SDM vol. 3, 13.11.2.1).
+const MSR_MTRR_DEF_TYPE: u32 = 0x2ff;
+const MTRR_ENABLED_WRITE_BACK: u64 = 0x806;
+/// `IA32_MISC_ENABLE`, bit 0: fast strings.
+const MSR_MISC_ENABLE: u32 = 0x1a0;
+const MISC_FAST_STRINGS: u64 = 1;
+
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
@@ -52,10 +59,22 @@ pub fn boot_state(reset: VcpuState, entry: Entry) -> VcpuState {
         VcpuState::X86(mut state) => {
             state.regs = x86::Regs { rip: entry.rip, rsi: entry.boot_params, rflags: 2, ..x86::Regs::default() };
             set_long_mode(&mut state.sregs);
+            set_msrs(&mut state.msrs);
             state.run_state = x86::RunState::Runnable;
             VcpuState::X86(state)
         }
         other => other,
+    }
+}
+
+/// What firmware sets on a real machine, where the back end has the register.
+fn set_msrs(msrs: &mut [(u32, u64)]) {
+    for (index, value) in msrs {
+        match *index {
+            MSR_MTRR_DEF_TYPE => *value = MTRR_ENABLED_WRITE_BACK,
+            MSR_MISC_ENABLE => *value |= MISC_FAST_STRINGS,
+            _ => {}
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn each_mistake_is_named() {
     refused(&[kernel, "--memory=lots"], "is not a size");
     refused(&[kernel, "--vcpus=17"], "vcpus: 17 is not possible, a machine has 1 to 16 vCPUs");
     refused(&[kernel, "--vcpus=0"], "vcpus: 0");
-    refused(&[kernel, &long], "a socket's path can have at most 103");
+    refused(&[kernel, &long], "a socket's path can have at most 102");
     refused(&[kernel, "--control=/no/such/dir/c.sock"], "control socket /no/such/dir/c.sock");
     refused(&[kernel, "--hypervisor=xen"], "use auto, kvm, hvf or soft");
     refused(&[kernel, "--hypervisor=hvf"], "hypervisor hvf is not usable here");

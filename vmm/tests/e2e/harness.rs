@@ -122,7 +122,7 @@ impl Config {
         let config = self.arg(&format!("--control={}", control.display()));
         let child = config.spawn(&[], Stdio::null());
         let machine = Machine { child: Some(child), config };
-        wait_for(|| control.exists(), "the control socket");
+        wait_for(|| control.exists() || machine.has_ended(), "the control socket");
         // The first exec waits for the guest.
         assert_eq!(machine.exec(&["true"]).status, ExitStatus::Exited(0));
         machine
@@ -175,6 +175,12 @@ impl Result {
 }
 
 impl Machine {
+    /// Whether the vmm is gone already: then the next step fails at once and shows why.
+    fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("not ended").id()
     }
