@@ -19,3 +19,4 @@ pub(crate) mod string;
 mod tests;
 
 pub(crate) use lower::lower;
+pub(crate) use run::set_flags;

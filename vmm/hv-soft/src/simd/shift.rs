@@ -9,7 +9,6 @@ macro_rules! shifts {
         pub(crate) fn $name(a: u128, count: u64) -> u128 {
             let x = $split(a);
             if count >= $bits {
-                #[expect(clippy::redundant_closure_call, reason = "one shape for both kinds of lane")]
                 return $join(x.map(|v| ($over)(v)));
             }
             let $n = count as u32;

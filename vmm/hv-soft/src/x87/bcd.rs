@@ -40,7 +40,7 @@ fn decimal(mut magnitude: u64, sign: bool) -> [u8; 10] {
     let mut b = [0; 10];
     for x in &mut b[..9] {
         let two = (magnitude % 100) as u8;
-        *x = two / 10 << 4 | two % 10;
+        *x = (two / 10) << 4 | (two % 10);
         magnitude /= 100;
     }
     b[9] = u8::from(sign) << 7;

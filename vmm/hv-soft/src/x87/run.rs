@@ -5,9 +5,9 @@ use super::transcendental::Function;
 use super::{F80, Fpu};
 use crate::cpu::Cpu;
 use crate::ea::{Ea, Full, offset};
-use crate::flags::bit;
 use crate::op::{Op, Res};
 use crate::simd::fp::{self, Value};
+use crate::simd::set_flags;
 use crate::sys::exception::MF;
 
 /// WAIT, and what every waiting instruction does first.
@@ -121,7 +121,7 @@ pub(crate) fn compare_flags<const QUIET: bool, const POPS: u8>(cpu: &mut Cpu, op
     enter(cpu, op)?;
     let other = cpu.fpu.value(usize::from(op.src));
     let (zf, pf, cf) = cpu.fpu.compare_flags(other, QUIET, POPS);
-    cpu.flags.unpack(u64::from(zf) * bit::ZF | u64::from(pf) * bit::PF | u64::from(cf) * bit::CF);
+    set_flags(cpu, zf, pf, cf);
     Ok(())
 }
 
@@ -170,7 +170,7 @@ on_stack! {
     extract: dst, |f, _n| f.extract();
     turn_up: dst, |f, _n| { f.clear_c1(); f.rotate(1) };
     turn_down: dst, |f, _n| { f.clear_c1(); f.rotate(7) };
-    nothing: dst, |_f, _n| ();
+    nothing: dst, |f, _n| f.clear_c1();
 }
 
 /// FLD1 … FLDZ; the constant's number is in `aux`.

@@ -132,7 +132,7 @@ fn portable_functions_are_near_the_host() {
     for function in [PowerOfTwoLessOne, Sine, Cosine, SineCosine, Tangent, ArcTangent, Logarithm, LogarithmOfMore] {
         for _ in 0..2000 {
             let (mut x, y) = (r.f80(), r.f80());
-            x.se = x.se & 0x8000 | x.se % 8 + 0x3fff - 9;
+            x.se = x.se & 0x8000 | (x.se % 8 + 0x3fff - 9);
             x.sig |= 1 << 63;
             if function == Logarithm {
                 x.se &= 0x7fff;

@@ -1,9 +1,8 @@
 //! Between vector and general registers: inserts, extracts, masks, conversions, comparisons into flags.
 
-use super::{check_mmx, finish, mm, set_mm, set_xmm, xmm};
+use super::{check_mmx, finish, mm, set_flags, set_mm, set_xmm, xmm};
 use crate::cpu::Cpu;
 use crate::ea::{Ea, Full};
-use crate::flags::bit;
 use crate::op::{Op, Res};
 use crate::simd::float::{self, Lane};
 use crate::simd::lanes::lo;
@@ -192,6 +191,6 @@ pub(crate) fn compare<L: GprLane, const SIGNAL: bool, const MEM: bool>(cpu: &mut
     let mut sse = Sse::new(cpu.mxcsr);
     let (zf, pf, cf) = float::comi(a, b, SIGNAL, &mut sse);
     finish(cpu, sse)?;
-    cpu.flags.unpack(u64::from(zf) * bit::ZF | u64::from(pf) * bit::PF | u64::from(cf) * bit::CF);
+    set_flags(cpu, zf, pf, cf);
     Ok(())
 }

@@ -7,6 +7,7 @@ pub(crate) mod special;
 
 use super::mxcsr::Sse;
 use crate::cpu::Cpu;
+use crate::flags::bit;
 use crate::op::{Res, Stop};
 use crate::spec::cr4;
 use crate::sys::exception::{MF, XM};
@@ -72,6 +73,13 @@ pub(crate) fn finish(cpu: &mut Cpu, sse: Sse) -> Res {
     let done = sse.finish();
     cpu.mxcsr = done.mxcsr;
     if done.fault { Err(simd_exception(cpu)) } else { Ok(()) }
+}
+
+/// Sets the arithmetic flags as comparisons of numbers do; the others are cleared.
+#[inline(always)]
+pub(crate) fn set_flags(cpu: &mut Cpu, zf: bool, pf: bool, cf: bool) {
+    let flag = |on: bool, b: u64| if on { b } else { 0 };
+    cpu.flags.unpack(flag(zf, bit::ZF) | flag(pf, bit::PF) | flag(cf, bit::CF));
 }
 
 /// #XM, or #UD where the system does not expect it.

@@ -1,6 +1,6 @@
 //! PTEST, blends by XMM0, masked stores, string comparison.
 
-use super::{check_mmx, load, mm, set_xmm, xmm};
+use super::{check_mmx, load, mm, set_flags, set_xmm, xmm};
 use crate::cpu::Cpu;
 use crate::ea::{Ea, Full};
 use crate::flags::bit;
@@ -18,7 +18,7 @@ fn source<const MEM: bool>(cpu: &mut Cpu, op: &Op) -> Res<u128> {
 pub(crate) fn ptest<const MEM: bool>(cpu: &mut Cpu, op: &Op) -> Res {
     let b = source::<MEM>(cpu, op)?;
     let a = xmm(cpu, op.dst);
-    cpu.flags.unpack(u64::from(a & b == 0) * bit::ZF | u64::from(!a & b == 0) * bit::CF);
+    set_flags(cpu, a & b == 0, false, !a & b == 0);
     Ok(())
 }
 
