@@ -40,7 +40,9 @@ pub enum Ending {
     Shutdown,
     /// Killed through the control socket or by a second signal.
     Killed,
-    /// The agent broke the protocol or its connection.
+    /// The agent went away while the main process ran; the guest ends next.
+    AgentGone,
+    /// The agent broke the protocol.
     Agent {
         /// One line.
         message: String,
@@ -62,6 +64,7 @@ impl Ending {
             Self::NotStarted { status, message } => (*status, Some(message.clone())),
             Self::Shutdown => (0, None),
             Self::Killed => (STATUS_KILLED, None),
+            Self::AgentGone => (STATUS_VANISHED, Some("the guest's agent went away".to_owned())),
             Self::Agent { message } => (STATUS_AGENT, Some(format!("the guest's agent failed: {message}"))),
             Self::Vcpu { index, end } => explain_vcpu(*index, end, console),
         }
@@ -69,7 +72,7 @@ impl Ending {
 
     /// Whether the console's last lines help to understand this end.
     pub fn wants_console(&self) -> bool {
-        matches!(self, Self::Agent { .. } | Self::Vcpu { .. })
+        matches!(self, Self::AgentGone | Self::Agent { .. } | Self::Vcpu { .. })
     }
 }
 
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(Ending::Process(ExitStatus::Exited(7)).explain(&console).0, 7);
         assert_eq!(Ending::Process(ExitStatus::Signaled(15)).explain(&console).0, 143);
         assert_eq!(reset().explain(&console).0, STATUS_VANISHED);
+        assert_eq!(Ending::AgentGone.explain(&console).0, STATUS_VANISHED);
         assert!(fault.explain(&console).1.is_some_and(|m| m.contains("vCPU 1: triple fault")));
         b"Kernel panic - not syncing: no init\n".iter().for_each(|b| console.put(*b));
         assert_eq!(reset().explain(&console).0, STATUS_PANIC);

@@ -39,7 +39,10 @@ fn ending_of(error: &AgentError) -> Ending {
         let status = u8::try_from(code.shell_status()).unwrap_or(u8::MAX);
         return Ending::NotStarted { status, message: message.clone() };
     }
-    Ending::Agent { message: ending::chain(error) }
+    match error {
+        AgentError::Conversation(ConnectionError::Closed | ConnectionError::Io(_)) => Ending::AgentGone,
+        _ => Ending::Agent { message: ending::chain(error) },
+    }
 }
 
 /// Joins the streams until the process has ended and all that it wrote is written.
