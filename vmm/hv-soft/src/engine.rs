@@ -9,7 +9,8 @@ use std::time::Duration;
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 
 use crate::chips::shared::Shared;
-use crate::code::{Block, CodeCache, MAX_BLOCK, NO_BLOCK, Source};
+use crate::code::block::BlockInfo;
+use crate::code::{CodeCache, MAX_BLOCK, NO_BLOCK, Source};
 use crate::cpu::Cpu;
 use crate::decode::{self, Decoded, Flow, MAX_INSTRUCTION, Modes};
 use crate::flags::bit;
@@ -112,7 +113,9 @@ impl Engine {
             (Some(Exit::MmioRead { .. } | Exit::PioRead { .. }), Reply::Read(v)) => v,
             (Some(Exit::Hypercall { .. }), Reply::Hypercall(v)) => v,
             (None, _) => return Err(HvError::WrongReply { detail: "no exit waits" }),
-            (Some(Exit::Hypercall { .. }), _) => return Err(HvError::WrongReply { detail: "a hypercall waits, a read came" }),
+            (Some(Exit::Hypercall { .. }), _) => {
+                return Err(HvError::WrongReply { detail: "a hypercall waits, a read came" });
+            }
             _ => return Err(HvError::WrongReply { detail: "a read waits, a hypercall came" }),
         };
         self.waiting = None;
@@ -220,7 +223,7 @@ impl Engine {
                 Left::Spent => return Outcome::Continue,
                 Left::Stopped(stop, op) => return self.stopped(stop, &op),
                 Left::Unknown => self.lookup(),
-                Left::Unlinked { block, way } => self.link(block, way),
+                Left::Unlinked { block, taken } => self.link(block, taken),
             };
             number = match next {
                 Ok(n) => n,
@@ -230,11 +233,11 @@ impl Engine {
     }
 
     /// Finds the block after `block`, at `rip` in the same page, and links the two.
-    fn link(&mut self, block: u32, way: usize) -> Result<u32, Outcome> {
+    fn link(&mut self, block: u32, taken: bool) -> Result<u32, Outcome> {
         let generation = self.code.generation();
         let target = self.lookup()?;
         if self.code.generation() == generation {
-            self.code.link(block, way, target);
+            self.code.link(block, taken, target);
         }
         Ok(target)
     }
@@ -313,7 +316,7 @@ impl Engine {
             let detail = format!("guest runs code at {gpa:#x}, where there is no RAM");
             return Err(Outcome::Exit(Exit::Fault(Fault::Internal { detail })));
         };
-        let from = Source { page, epoch: self.cpu.shared.board.epoch() };
+        let from = Source { page, epoch: self.cpu.shared.board.epoch(), retired };
         if let Some(n) = self.code.find(gpa) {
             if self.code.fresh(gpa, from) {
                 return Ok(n);
@@ -333,13 +336,11 @@ impl Engine {
         if self.scratch.is_empty() {
             self.scratch.push(Op::new(step_alone, (gpa & OFFSET) as u16, 0));
         }
-        let block = Block {
-            first: 0,
-            count: 0,
+        let block = BlockInfo {
             instructions: d.instructions.max(1),
-            start: (gpa & OFFSET) as u32,
-            next: [d.end, d.target.unwrap_or(0)],
-            links: [NO_BLOCK; 2],
+            start: gpa & OFFSET,
+            end: d.end,
+            target: d.target.unwrap_or(0),
         };
         let bytes = if d.bytes == 0 { PAGE - (gpa & OFFSET) } else { d.bytes };
         let (number, mask) = self.code.insert(gpa, bytes, block, &self.scratch, from);
@@ -429,7 +430,8 @@ impl Engine {
             s.offset == offset && s.modes == modes && s.bytes[..n] == bytes[..n]
         });
         // A fault on the second page counts only if the instruction goes on there.
-        let needs_second = known.map_or_else(|| first < MAX_INSTRUCTION && decode::needs_more(&bytes[..first]), |s| s.len > first);
+        let needs_second =
+            known.map_or_else(|| first < MAX_INSTRUCTION && decode::needs_more(&bytes[..first]), |s| s.len > first);
         let known_len = known.map(|s| s.len);
         let mut have = first;
         if needs_second {
@@ -467,7 +469,7 @@ enum Left {
     /// No block is known at `rip`.
     Unknown,
     /// Nor is it linked, though it is in the page of `block`.
-    Unlinked { block: u32, way: usize },
+    Unlinked { block: u32, taken: bool },
     /// An op did not simply end.
     Stopped(Stop, Op),
 }
@@ -476,35 +478,31 @@ enum Left {
 #[inline(never)]
 fn hot(cpu: &mut Cpu, code: &CodeCache, shared: &Shared, mut number: u32) -> Left {
     loop {
-        let Some(block) = code.block(number) else { return Left::Unknown };
-        if !shared.spend(block.instructions) {
-            cpu.rip = cpu.regs[slot::PAGE as usize] + u64::from(block.start);
+        let Some((header, ops)) = code.block(number) else { return Left::Unknown };
+        if !shared.spend(header.instructions()) {
+            cpu.rip = cpu.regs[slot::PAGE as usize] + header.start();
             return Left::Spent;
         }
-        let mut way = 0;
-        for op in code.ops(block) {
-            match (op.handler)(cpu, op) {
+        let mut way = Ok(());
+        for op in ops {
+            way = (op.handler)(cpu, op);
+            match way {
                 Ok(()) => {}
-                Err(Stop::Taken) => {
-                    way = 1;
-                    break;
-                }
-                Err(Stop::Jump) => {
-                    way = 2;
-                    break;
-                }
+                Err(Stop::Taken | Stop::Jump) => break,
                 Err(stop) => return Left::Stopped(stop, *op),
             }
         }
-        if way < 2 {
-            let linked = block.links[way];
+        if way != Err(Stop::Jump) {
+            let taken = way.is_err();
+            let linked = header.link(taken);
             if linked != NO_BLOCK {
                 number = linked;
                 continue;
             }
-            cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(block.next[way]);
-            if block.next[way] < PAGE {
-                return Left::Unlinked { block: number, way };
+            let next = header.next(taken);
+            cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(next);
+            if next < PAGE {
+                return Left::Unlinked { block: number, taken };
             }
         }
         cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;

@@ -55,12 +55,10 @@ impl Cpu {
             code |= 16;
         }
         let mut found = self.descend(va, code)?;
-        let write_allowed = found.writable && (!user || found.user)
-            || !user && self.sys.cr0 & cr0::WP == 0;
+        let write_allowed = found.writable && (!user || found.user) || !user && self.sys.cr0 & cr0::WP == 0;
         let denied = user && !found.user
             || access == Access::Write && !write_allowed
-            || access == Access::Fetch
-                && (found.no_execute || !user && found.user && self.sys.cr4 & cr4::SMEP != 0);
+            || access == Access::Fetch && (found.no_execute || !user && found.user && self.sys.cr4 & cr4::SMEP != 0);
         if denied {
             return Err(code | 1);
         }

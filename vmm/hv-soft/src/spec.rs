@@ -33,19 +33,8 @@ pub(crate) mod cr4 {
     pub(crate) const FSGSBASE: u64 = 1 << 16;
     pub(crate) const SMEP: u64 = 1 << 20;
     /// Bits that a write may set.
-    pub(crate) const KNOWN: u64 = VME
-        | PVI
-        | TSD
-        | DE
-        | PSE
-        | PAE
-        | MCE
-        | PGE
-        | PCE
-        | OSFXSR
-        | OSXMMEXCPT
-        | FSGSBASE
-        | SMEP;
+    pub(crate) const KNOWN: u64 =
+        VME | PVI | TSD | DE | PSE | PAE | MCE | PGE | PCE | OSFXSR | OSXMMEXCPT | FSGSBASE | SMEP;
 }
 
 /// IA32_EFER (2.2.1).

@@ -163,10 +163,8 @@ fn check_state(s: &VcpuState, cpu: &Cpu) -> Result<(), HvError> {
         if !SAVED_MSRS.contains(&n) && !matches!(n, index::EFER | index::APIC_BASE) {
             return Err(bad("msrs", format!("MSR {n:#x} does not exist here")));
         }
-        let address = matches!(
-            n,
-            index::LSTAR | index::CSTAR | index::FS_BASE | index::GS_BASE | index::KERNEL_GS_BASE
-        );
+        let address =
+            matches!(n, index::LSTAR | index::CSTAR | index::FS_BASE | index::GS_BASE | index::KERNEL_GS_BASE);
         if address && !canonical(v) {
             return Err(bad("msrs", format!("MSR {n:#x} is not canonical")));
         }
@@ -307,7 +305,8 @@ impl Cpu {
     fn load_sregs(&mut self, s: &Sregs) {
         let Sregs { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8: _, efer, apic_base: _ } = *s;
         let debug = self.sys.debug;
-        self.sys = crate::cpu::Sys { segs: [es, cs, ss, ds, fs, gs], tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, efer, debug };
+        self.sys =
+            crate::cpu::Sys { segs: [es, cs, ss, ds, fs, gs], tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, efer, debug };
         self.regs[slot::FS as usize] = fs.base;
         self.regs[slot::GS as usize] = gs.base;
         self.set_cpl((cs.selector & 3) as u8);

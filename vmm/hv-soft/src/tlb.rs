@@ -12,8 +12,6 @@ const SIZE: usize = 1024;
 const FETCH_SIZE: usize = 256;
 /// Tag of an empty entry: never equal to a page address.
 const EMPTY: u64 = 1;
-/// Non-global fills that are remembered one by one before a flush of them becomes a flush of everything.
-const MAX_LOCAL: usize = 4096;
 
 /// Invariant: `tag` is [`EMPTY`], or the page at `tag + addend` is guest RAM.
 #[derive(Clone, Copy)]
@@ -49,10 +47,10 @@ pub(crate) struct Tlb {
     fetch: [Fetch; 2 * FETCH_SIZE],
     /// All ones for user mode, zero for supervisor.
     user: usize,
-    /// Indices of read and write entries that a CR3 load must empty.
-    local: Vec<u16>,
-    /// Fetch indices that a CR3 load must empty.
-    local_fetch: Vec<u16>,
+    /// One bit for each pair of read and write entries that a CR3 load must empty.
+    local: [u64; 2 * SIZE / 64],
+    /// One bit for each fetch entry that a CR3 load must empty.
+    local_fetch: [u64; 2 * FETCH_SIZE / 64],
     /// Address range in which large pages were entered since the last full flush.
     large: (u64, u64),
 }
@@ -64,8 +62,8 @@ impl Tlb {
             write: [NO_ENTRY; 2 * SIZE],
             fetch: [NO_FETCH; 2 * FETCH_SIZE],
             user: 0,
-            local: Vec::new(),
-            local_fetch: Vec::new(),
+            local: [0; 2 * SIZE / 64],
+            local_fetch: [0; 2 * FETCH_SIZE / 64],
             large: (u64::MAX, 0),
         }
     }
@@ -157,24 +155,14 @@ impl Tlb {
         self.fetch[i] = Fetch { tag: va & !OFFSET, gpa: gpa & !OFFSET, global };
         self.note_large(va, span);
         if !global {
-            self.local_fetch.push(i as u16);
-            if self.local_fetch.len() > MAX_LOCAL {
-                self.flush_all();
-            }
+            self.local_fetch[i / 64] |= 1 << (i % 64);
         }
     }
 
     fn note(&mut self, f: Fill, index: usize) {
         self.note_large(f.va, f.span);
-        if !f.global && self.local.last() != Some(&(index as u16)) {
-            self.local.push(index as u16);
-            if self.local.len() > MAX_LOCAL {
-                let keep = (self.read[index], self.write[index]);
-                self.flush_all();
-                (self.read[index], self.write[index]) = keep;
-                self.local.push(index as u16);
-                self.note_large(f.va, f.span);
-            }
+        if !f.global {
+            self.local[index / 64] |= 1 << (index % 64);
         }
     }
 
@@ -190,20 +178,26 @@ impl Tlb {
         self.read.fill(NO_ENTRY);
         self.write.fill(NO_ENTRY);
         self.fetch.fill(NO_FETCH);
-        self.local.clear();
-        self.local_fetch.clear();
+        self.local = [0; 2 * SIZE / 64];
+        self.local_fetch = [0; 2 * FETCH_SIZE / 64];
         self.large = (u64::MAX, 0);
     }
 
     /// Empties what is not global.
     pub(crate) fn flush_local(&mut self) {
-        for i in self.local.drain(..) {
-            let i = usize::from(i) & (2 * SIZE - 1);
-            self.read[i] = NO_ENTRY;
-            self.write[i] = NO_ENTRY;
+        for (w, bits) in self.local.iter_mut().enumerate() {
+            while *bits != 0 {
+                let i = w * 64 + bits.trailing_zeros() as usize;
+                self.read[i] = NO_ENTRY;
+                self.write[i] = NO_ENTRY;
+                *bits &= *bits - 1;
+            }
         }
-        for i in self.local_fetch.drain(..) {
-            self.fetch[usize::from(i) & (2 * FETCH_SIZE - 1)] = NO_FETCH;
+        for (w, bits) in self.local_fetch.iter_mut().enumerate() {
+            while *bits != 0 {
+                self.fetch[w * 64 + bits.trailing_zeros() as usize] = NO_FETCH;
+                *bits &= *bits - 1;
+            }
         }
     }
 

@@ -127,12 +127,7 @@ impl IoApic {
         if level {
             *entry |= REMOTE_IRR;
         }
-        Some(Message {
-            vector: *entry as u8,
-            level,
-            destination: (*entry >> 56) as u8,
-            logical: *entry & LOGICAL != 0,
-        })
+        Some(Message { vector: *entry as u8, level, destination: (*entry >> 56) as u8, logical: *entry & LOGICAL != 0 })
     }
 
     /// A vCPU ended the handling of `vector`; lines still asserted fire again.

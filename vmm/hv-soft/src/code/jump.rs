@@ -11,8 +11,6 @@ const PAGES: usize = 4096;
 const USER: u64 = 1 << 62;
 /// Never the tag of an entry in use: not canonical even with [`USER`] flipped.
 const EMPTY: u64 = 1 << 55;
-/// Non-global entries that are remembered one by one.
-const MAX_LOCAL: usize = 4096;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -25,7 +23,8 @@ pub(crate) struct JumpCache {
     entries: [Entry; SIZE],
     /// What is flipped in addresses at the current privilege level.
     mode: u64,
-    local: Vec<u16>,
+    /// One bit for each entry that a CR3 load drops.
+    local: [u64; SIZE / 64],
     /// Which pages (number modulo 4096) have entries, so that INVLPG of other pages costs nothing.
     pages: [u64; PAGES / 64],
 }
@@ -37,7 +36,12 @@ fn index(rip: u64) -> usize {
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        JumpCache { entries: [Entry { tag: EMPTY, block: NO_BLOCK }; SIZE], mode: 0, local: Vec::new(), pages: [0; PAGES / 64] }
+        JumpCache {
+            entries: [Entry { tag: EMPTY, block: NO_BLOCK }; SIZE],
+            mode: 0,
+            local: [0; SIZE / 64],
+            pages: [0; PAGES / 64],
+        }
     }
 
     /// Chooses whose code the addresses mean.
@@ -54,15 +58,12 @@ impl JumpCache {
 
     /// Enters a block.
     pub(crate) fn put(&mut self, rip: u64, block: u32, global: bool) {
-        if !global && self.local.len() >= MAX_LOCAL {
-            self.flush_all();
-        }
         let i = index(rip);
         self.entries[i] = Entry { tag: rip ^ self.mode, block };
         let page = (rip / PAGE) as usize & (PAGES - 1);
         self.pages[page / 64] |= 1 << (page % 64);
         if !global {
-            self.local.push(i as u16);
+            self.local[i / 64] |= 1 << (i % 64);
         }
     }
 
@@ -74,14 +75,17 @@ impl JumpCache {
     /// Drops everything.
     pub(crate) fn flush_all(&mut self) {
         self.entries.fill(Entry { tag: EMPTY, block: NO_BLOCK });
-        self.local.clear();
+        self.local = [0; SIZE / 64];
         self.pages = [0; PAGES / 64];
     }
 
     /// Drops what a CR3 load drops.
     pub(crate) fn flush_local(&mut self) {
-        for i in self.local.drain(..) {
-            self.entries[usize::from(i) & (SIZE - 1)].tag = EMPTY;
+        for (w, bits) in self.local.iter_mut().enumerate() {
+            while *bits != 0 {
+                self.entries[w * 64 + bits.trailing_zeros() as usize].tag = EMPTY;
+                *bits &= *bits - 1;
+            }
         }
     }
 

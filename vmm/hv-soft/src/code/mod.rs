@@ -7,7 +7,10 @@ use crate::access::chunks;
 use crate::mem::{HostPage, OFFSET};
 use crate::op::{Handler, Op};
 
+pub(crate) mod block;
 pub(crate) mod jump;
+
+use block::{BlockInfo, Header};
 
 /// Not a block.
 pub(crate) const NO_BLOCK: u32 = u32::MAX;
@@ -15,23 +18,6 @@ pub(crate) const NO_BLOCK: u32 = u32::MAX;
 pub(crate) const MAX_BLOCK: usize = 64;
 /// Ops kept before everything is dropped: 32 MiB.
 const MAX_OPS: usize = 1 << 20;
-
-/// One straight run of instructions inside a page.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Block {
-    /// Index of the first op.
-    pub(crate) first: u32,
-    /// Number of ops.
-    pub(crate) count: u32,
-    /// Number of guest instructions (fused ops count twice); 0 once the block is forgotten.
-    pub(crate) instructions: u32,
-    /// Offset of the first instruction in the page.
-    pub(crate) start: u32,
-    /// Where execution goes on, relative to the page: after the last op, and when its direct branch is taken.
-    pub(crate) next: [u64; 2],
-    /// Blocks of the same page at those places, once known.
-    pub(crate) links: [u32; 2],
-}
 
 /// Decoded code of one page.
 #[derive(Default)]
@@ -47,30 +33,26 @@ struct PageCode {
 /// All decoded code.
 #[derive(Default)]
 pub(crate) struct CodeCache {
-    ops: Vec<Op>,
-    blocks: Vec<Block>,
+    /// Blocks one after the other, each a header and its ops; a block's number is its header's index.
+    arena: Vec<Op>,
     by_address: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     pages: HashMap<u64, PageCode, BuildHasherDefault<AddressHasher>>,
     generation: u64,
 }
 
 impl CodeCache {
-    /// The block by its number.
+    /// A block's header and ops.
     #[inline(always)]
-    pub(crate) fn block(&self, number: u32) -> Option<&Block> {
-        self.blocks.get(number as usize)
+    pub(crate) fn block(&self, number: u32) -> Option<(Header<'_>, &[Op])> {
+        let rest = self.arena.get(number as usize..)?;
+        let (first, rest) = rest.split_first()?;
+        let header = Header(first);
+        Some((header, rest.get(..header.count())?))
     }
 
     /// Whether the block is not forgotten.
     pub(crate) fn alive(&self, number: u32) -> bool {
-        self.blocks.get(number as usize).is_some_and(|b| b.instructions != 0)
-    }
-
-    /// The ops of a block.
-    #[inline(always)]
-    pub(crate) fn ops(&self, block: &Block) -> &[Op] {
-        let first = block.first as usize;
-        self.ops.get(first..first + block.count as usize).unwrap_or(&[])
+        self.arena.get(number as usize).is_some_and(|op| Header(op).instructions() != 0)
     }
 
     /// Changes whenever blocks are forgotten.
@@ -85,16 +67,14 @@ impl CodeCache {
 
     /// Whether there is no room for another block.
     pub(crate) fn full(&self) -> bool {
-        self.ops.len() + MAX_BLOCK > MAX_OPS
+        self.arena.len() + MAX_BLOCK >= MAX_OPS
     }
 
     /// Adds a block decoded from `bytes` bytes at `gpa`; gives its number and the chunks it covers.
-    pub(crate) fn insert(&mut self, gpa: u64, bytes: u64, mut block: Block, ops: &[Op], from: Source) -> (u32, u64) {
-        let number = self.blocks.len() as u32;
-        block.first = self.ops.len() as u32;
-        block.count = ops.len() as u32;
-        self.ops.extend_from_slice(ops);
-        self.blocks.push(block);
+    pub(crate) fn insert(&mut self, gpa: u64, bytes: u64, info: BlockInfo, ops: &[Op], from: Source) -> (u32, u64) {
+        let number = self.arena.len() as u32;
+        self.arena.push(Header::entry(info, ops.len(), from.retired));
+        self.arena.extend_from_slice(ops);
         self.by_address.insert(gpa, number);
         let page = self.pages.entry(gpa & !OFFSET).or_default();
         page.blocks.push(((gpa & OFFSET) as u16, number));
@@ -108,10 +88,10 @@ impl CodeCache {
         (number, mask)
     }
 
-    /// Notes that the block at place `which` after `block` is `target`.
-    pub(crate) fn link(&mut self, block: u32, which: usize, target: u32) {
-        if let Some(b) = self.blocks.get_mut(block as usize) {
-            b.links[which & 1] = target;
+    /// Notes that the block after `block`, or at its branch's target, is `target`.
+    pub(crate) fn link(&mut self, block: u32, taken: bool, target: u32) {
+        if let Some(header) = self.arena.get_mut(block as usize) {
+            block::set_link(header, taken, target);
         }
     }
 
@@ -133,10 +113,9 @@ impl CodeCache {
         if let Some(page) = self.pages.remove(&gpa) {
             for (offset, number) in page.blocks {
                 self.by_address.remove(&(gpa | u64::from(offset)));
-                let Some(block) = self.blocks.get_mut(number as usize) else { continue };
-                block.instructions = 0;
-                if let Some(op) = self.ops.get_mut(block.first as usize) {
-                    *op = Op::new(retired, offset, 0);
+                if let Some([header, first]) = self.arena.get_mut(number as usize..number as usize + 2) {
+                    block::forget(header);
+                    *first = Op::new(retired, offset, 0);
                 }
             }
         }
@@ -145,8 +124,7 @@ impl CodeCache {
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.generation += 1;
-        self.ops.clear();
-        self.blocks.clear();
+        self.arena.clear();
         self.by_address.clear();
         self.pages.clear();
     }
@@ -159,6 +137,8 @@ pub(crate) struct Source {
     pub(crate) page: HostPage,
     /// The machine's device epoch before the bytes were read.
     pub(crate) epoch: u64,
+    /// Handler that stands for forgotten code.
+    pub(crate) retired: Handler,
 }
 
 fn digest(page: HostPage, chunk: u8) -> u64 {

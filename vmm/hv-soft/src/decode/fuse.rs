@@ -20,7 +20,9 @@ pub(super) fn pair(first: &Instruction, op: &Op, jump: &Instruction) -> Option<H
     match (first.mnemonic(), memory) {
         (Mnemonic::Cmp, false) if immediate => Some(by_cc!(cc, CC => by_size!(size, T => ri::<Cmp, T, CC> as Handler))),
         (Mnemonic::Cmp, false) => Some(by_cc!(cc, CC => by_size!(size, T => rr::<Cmp, T, CC> as Handler))),
-        (Mnemonic::Test, false) if immediate => Some(by_cc!(cc, CC => by_size!(size, T => ri::<Test, T, CC> as Handler))),
+        (Mnemonic::Test, false) if immediate => {
+            Some(by_cc!(cc, CC => by_size!(size, T => ri::<Test, T, CC> as Handler)))
+        }
         (Mnemonic::Test, false) => Some(by_cc!(cc, CC => by_size!(size, T => rr::<Test, T, CC> as Handler))),
         (Mnemonic::Cmp | Mnemonic::Test, true) if op.simple() => with_memory(first, size, cc, immediate),
         (Mnemonic::Sub | Mnemonic::Add | Mnemonic::And | Mnemonic::Dec, false) => changing(first, size, cc, immediate),

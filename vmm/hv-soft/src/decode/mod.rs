@@ -22,8 +22,7 @@ pub(crate) use operands::{by_ea, by_size, memory_operand, operand_size};
 pub(crate) const MAX_INSTRUCTION: usize = 15;
 
 /// Without BMI1 and LZCNT, F3 0F BC and F3 0F BD are BSF and BSR; without CET and MPX their encodings are NOPs.
-const OPTIONS: u32 =
-    DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::FORCE_RESERVED_NOP;
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::FORCE_RESERVED_NOP;
 
 /// Modes that decoded code depends on; when one changes, all code is decoded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

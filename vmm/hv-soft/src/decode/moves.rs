@@ -53,7 +53,8 @@ fn conditional(insn: &Instruction, op: &mut Op) -> Option<Handler> {
     use iced_x86::ConditionCode;
     let cc = condition(insn)?;
     // LOOPE and LOOPNE have a condition code too.
-    if insn.condition_code() == ConditionCode::None || insn.is_jcc_short_or_near() || insn.is_loop() || insn.is_loopcc() {
+    if insn.condition_code() == ConditionCode::None || insn.is_jcc_short_or_near() || insn.is_loop() || insn.is_loopcc()
+    {
         return None;
     }
     let memory = memory_operand(insn, 0) || insn.op_count() > 1 && memory_operand(insn, 1);

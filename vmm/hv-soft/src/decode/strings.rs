@@ -7,9 +7,8 @@ use crate::exec::strings::*;
 use crate::op::{Handler, Op, mode};
 
 pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
-    let short = (0..insn.op_count()).any(|k| {
-        matches!(insn.op_kind(k), OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI)
-    });
+    let short = (0..insn.op_count())
+        .any(|k| matches!(insn.op_kind(k), OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI));
     let size = insn.memory_size().size();
     let handler = match insn.mnemonic() {
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => by_size!(size, T => movs::<T> as Handler),

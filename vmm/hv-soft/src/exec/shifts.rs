@@ -43,9 +43,7 @@ shift!(Shl, |f, a, n| {
     let cf = n <= T::BITS && a >> (T::BITS - n.min(T::BITS)) & 1 != 0;
     finish::<T>(f, r, cf, top::<T>(r) ^ cf)
 });
-shift!(Shr, |f, a, n| {
-    finish::<T>(f, a >> n, a >> (n - 1) & 1 != 0, top::<T>(a))
-});
+shift!(Shr, |f, a, n| { finish::<T>(f, a >> n, a >> (n - 1) & 1 != 0, top::<T>(a)) });
 shift!(Sar, |f, a, n| {
     let wide = T::from64(a).sext() as i64;
     finish::<T>(f, (wide >> n) as u64, wide >> (n - 1) & 1 != 0, false)
@@ -111,9 +109,12 @@ pub(crate) fn rc<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
 
 fn on_memory<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op, count: u64) -> Res {
     let n = (count & mask::<T>()) as u32;
-    cpu.rmw::<T>(Full::ea(cpu, op), |cpu, a| {
-        if n == 0 { a } else { T::from64(S::compute::<T>(&mut cpu.flags, a.to64(), n)) }
-    })
+    cpu.rmw::<T>(
+        Full::ea(cpu, op),
+        |cpu, a| {
+            if n == 0 { a } else { T::from64(S::compute::<T>(&mut cpu.flags, a.to64(), n)) }
+        },
+    )
 }
 
 pub(crate) fn mi<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {

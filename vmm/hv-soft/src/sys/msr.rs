@@ -145,7 +145,12 @@ impl Cpu {
         self.msrs.wall_clock = gpa;
         let ns = self.clock.boot_wall_ns();
         let old = self.ram.read::<u32>(gpa).unwrap_or(0) & !1;
-        let words = [(0, old.wrapping_add(1)), (4, (ns / 1_000_000_000) as u32), (8, (ns % 1_000_000_000) as u32), (0, old.wrapping_add(2))];
+        let words = [
+            (0, old.wrapping_add(1)),
+            (4, (ns / 1_000_000_000) as u32),
+            (8, (ns % 1_000_000_000) as u32),
+            (0, old.wrapping_add(2)),
+        ];
         for (at, w) in words {
             self.physical_write(gpa.wrapping_add(at), w);
         }

@@ -77,7 +77,9 @@ impl Cpu {
             return Err(self.raise_code(NP, error));
         }
         if s.attributes & (LONG | DB) != LONG {
-            log::warn!("guest wants to run a 16- or 32-bit code segment ({selector:#x}); only 64-bit mode is emulated: #GP");
+            log::warn!(
+                "guest wants to run a 16- or 32-bit code segment ({selector:#x}); only 64-bit mode is emulated: #GP"
+            );
             return Err(self.raise_code(GP, error));
         }
         self.mark_accessed(at, d)?;
@@ -111,7 +113,9 @@ impl Cpu {
         let (dpl, rpl) = (s.attributes >> 5 & 3, u32::from(selector & 3));
         let level = u32::from(cpl);
         let bad = if which == seg::SS {
-            s.attributes & (CODE_OR_DATA | CODE | READ_WRITE) != CODE_OR_DATA | READ_WRITE || rpl != level || dpl != level
+            s.attributes & (CODE_OR_DATA | CODE | READ_WRITE) != CODE_OR_DATA | READ_WRITE
+                || rpl != level
+                || dpl != level
         } else {
             s.attributes & CODE_OR_DATA == 0
                 || s.attributes & (CODE | READ_WRITE) == CODE
