@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use supermachine_agent_protocol::ExitStatus;
 use supermachine_vmm_api::{Client, ClientError, Reply, Request, State};
@@ -109,6 +109,27 @@ fn clients_that_misbehave_are_let_go() {
     let mut client = machine.client();
     assert!(matches!(client.request(&Request::Kill { signal: 99 }), Err(ClientError::Refused(_))));
     assert_eq!(machine.exec(&["true"]).status, ExitStatus::Exited(0));
+}
+
+#[test]
+fn the_guest_reaches_the_users_sockets_and_no_others() {
+    let config = Config::new();
+    let base = config.dir().join("vsock");
+    let listener = UnixListener::bind(config.dir().join("vsock_5000")).expect("a socket");
+    let machine = config.arg(&format!("--vsock={}", base.display())).start();
+    let server = std::thread::spawn(move || {
+        let (mut guest, _) = listener.accept().expect("a call");
+        let mut call = [0u8; 5];
+        guest.read_exact(&mut call).expect("five bytes");
+        guest.write_all(b"answer to ").and_then(|()| guest.write_all(&call)).expect("taken");
+    });
+    let called = machine.exec(&["vsock-call", "5000"]);
+    assert_eq!((called.text().as_str(), called.status), ("answer to call", ExitStatus::Exited(0)));
+    server.join().expect("no panic");
+    // The agent's own port takes one call in the machine's life, and that was before any process.
+    for port in ["1028", "5001", "0"] {
+        assert_eq!(machine.exec(&["vsock-call", port]).status, ExitStatus::Exited(1), "port {port}");
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) fn rootfs() -> &'static Path {
         }
         std::fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("file");
         std::fs::write(root.join("etc/not-executable"), "data\n").expect("file");
+        compile("vsock-call.c", &root.join("bin/vsock-call"));
         let image = dir.path().join("root.squashfs");
         let made =
             Command::new("mksquashfs").arg(&root).arg(&image).args(["-quiet", "-no-progress", "-all-root"]).output();
@@ -56,6 +57,14 @@ pub(crate) fn rootfs() -> &'static Path {
         (dir, image)
     });
     image
+}
+
+/// Compiles a program for the guest, static.
+fn compile(source: &str, program: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/guest").join(source);
+    let compiled = Command::new("cc").args(["-static", "-O1", "-Wall", "-o"]).arg(program).arg(&source).output();
+    let compiled = compiled.expect("cc is missing: install gcc and libc6-dev (make setup)");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
 }
 
 const APPLETS: &[&str] = &[
@@ -147,7 +156,7 @@ pub(crate) fn finish(mut child: Child) -> Output {
 }
 
 /// Waits for something outside of our processes' reach, such as a file that another process makes.
-pub(crate) fn wait_for(condition: impl Fn() -> bool, what: &str) {
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod control;
+mod devices;
 mod harness;
 mod leaks;
 mod lifecycle;
