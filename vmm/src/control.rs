@@ -15,10 +15,13 @@ use supermachine_agent_protocol::{ErrorCode, ErrorReply, Exec, FrameKind, Hello}
 use supermachine_vmm_api::{DiskStats, FRAME_MAX, Reply, Request, State, Stats, Status, VERSION, VcpuStats};
 
 use crate::agent::{AgentError, SOFTWARE};
-use crate::ending;
+use crate::ending::{self, Ending};
 use crate::life::Lifecycle;
 use crate::machine::Machine;
 use crate::relay;
+
+/// The signal that ends the machine, whatever the guest does.
+const SIGKILL: u32 = 9;
 
 /// The control socket cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +129,11 @@ impl Server {
             let request = frame.expect(FrameKind::Request).and_then(|frame| frame.parse_json());
             match request {
                 Ok(Request::Exec(exec)) => return self.exec(*exec, reader, writer),
+                Ok(Request::Kill { signal: SIGKILL }) => {
+                    // The end takes this connection along, so the reply goes first.
+                    writer.send_json(FrameKind::Control, &Reply::Ok {})?;
+                    self.life.end(Ending::Killed);
+                }
                 Ok(request) => match self.answer(request) {
                     Ok(reply) => writer.send_json(FrameKind::Control, &reply)?,
                     Err(error) => writer.send_json(FrameKind::Error, &error)?,

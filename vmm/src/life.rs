@@ -73,14 +73,10 @@ impl Lifecycle {
         self.lock().main = Some(writer);
     }
 
-    /// Signals the main process. 9 ends the machine, whatever the guest does.
+    /// Signals the main process.
     pub fn signal(&self, number: u32) -> Result<(), SignalError> {
         if !(1..=64).contains(&number) {
             return Err(SignalError::Unknown(number));
-        }
-        if number == 9 {
-            self.end(Ending::Killed);
-            return Ok(());
         }
         let mut state = self.lock();
         let writer = state.main.as_mut().ok_or(SignalError::NoProcess)?;
