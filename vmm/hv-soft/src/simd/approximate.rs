@@ -4,7 +4,7 @@
 use super::lanes::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::native_x86::{reciprocal, reciprocal_root};
+use super::native::{reciprocal, reciprocal_root};
 
 /// `1 / x`, no flags.
 #[cfg(any(test, not(target_arch = "x86_64")))]

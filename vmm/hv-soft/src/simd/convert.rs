@@ -4,6 +4,7 @@ use super::float::Lane;
 use super::fp;
 use super::lanes::*;
 use super::mxcsr::Sse;
+use super::native;
 
 /// A float lane to a signed integer of `bits` bits, `truncate` toward zero, else as MXCSR says.
 #[inline]
@@ -69,28 +70,43 @@ fn resize(v: fp::Value, format: &fp::Format, env: &mut fp::Env) -> fp::Value {
 }
 
 /// `CVTPS2PD`.
-pub(crate) fn cvtps2pd(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+pub(crate) fn cvtps2pd(a: u128, b: u128, sse: &mut Sse) -> u128 {
+    if let Some(v) = native::cvtps2pd(a, b, sse) {
+        return v;
+    }
     let y = u32s(b);
     pair(widen(y[0], sse), widen(y[1], sse))
 }
 
 /// `CVTPD2PS`.
-pub(crate) fn cvtpd2ps(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+pub(crate) fn cvtpd2ps(a: u128, b: u128, sse: &mut Sse) -> u128 {
+    if let Some(v) = native::cvtpd2ps(a, b, sse) {
+        return v;
+    }
     from_u32s([narrow(lo(b), sse), narrow(hi(b), sse), 0, 0])
 }
 
 /// `CVTSS2SD`.
 pub(crate) fn cvtss2sd(a: u128, b: u128, sse: &mut Sse) -> u128 {
+    if let Some(v) = native::cvtss2sd(a, b, sse) {
+        return v;
+    }
     pair(widen(b as u32, sse), hi(a))
 }
 
 /// `CVTSD2SS`.
 pub(crate) fn cvtsd2ss(a: u128, b: u128, sse: &mut Sse) -> u128 {
+    if let Some(v) = native::cvtsd2ss(a, b, sse) {
+        return v;
+    }
     a & !u128::from(u32::MAX) | u128::from(narrow(lo(b), sse))
 }
 
 /// `CVTDQ2PS`.
-pub(crate) fn cvtdq2ps(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+pub(crate) fn cvtdq2ps(a: u128, b: u128, sse: &mut Sse) -> u128 {
+    if let Some(v) = native::cvtdq2ps(a, b, sse) {
+        return v;
+    }
     from_u32s(i32s(b).map(|i| from_int(i64::from(i), sse)))
 }
 
@@ -128,7 +144,10 @@ pub(crate) fn pi2ps(a: u128, b: u128, sse: &mut Sse) -> u128 {
 macro_rules! rounded {
     ($($name:ident: $op:ident, $truncate:literal;)*) => {$(
         #[doc = concat!("`", stringify!($name), "`.")]
-        pub(crate) fn $name(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+        pub(crate) fn $name(a: u128, b: u128, sse: &mut Sse) -> u128 {
+            if let Some(v) = native::$name(a, b, sse) {
+                return v;
+            }
             $op(b, $truncate, sse)
         }
     )*};
@@ -139,6 +158,14 @@ rounded! {
     cvttps2dq: ps2dq, true;
     cvtpd2dq: pd2dq, false;
     cvttpd2dq: pd2dq, true;
-    cvtps2pi: ps2pi, false;
-    cvttps2pi: ps2pi, true;
+}
+
+/// `CVTPS2PI`.
+pub(crate) fn cvtps2pi(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+    ps2pi(b, false, sse)
+}
+
+/// `CVTTPS2PI`.
+pub(crate) fn cvttps2pi(_a: u128, b: u128, sse: &mut Sse) -> u128 {
+    ps2pi(b, true, sse)
 }

@@ -2,11 +2,13 @@
 //!
 //! The host's own arithmetic answers where it is sure to be right: the guest rounds to nearest with everything masked,
 //! no operand is denormal, the result is an ordinary number and the precision flag either stands already or does not
-//! rise. Everything else goes through the soft arithmetic.
+//! rise. Else, on an x86-64 host, its own instruction runs under the guest's MXCSR if everything is masked; what is left
+//! goes through the soft arithmetic.
 
 use super::fp;
 use super::lanes::*;
 use super::mxcsr::Sse;
+use super::native;
 
 /// A lane's bits.
 pub(crate) trait Lane: Copy + PartialEq {
@@ -256,6 +258,9 @@ macro_rules! packed {
         #[doc = concat!("`", stringify!($ps), "`.")]
         #[inline]
         pub(crate) fn $ps(a: u128, b: u128, sse: &mut Sse) -> u128 {
+            if let Some(v) = native::$ps(a, b, sse) {
+                return v;
+            }
             let (x, y) = (u32s(a), u32s(b));
             from_u32s(core::array::from_fn(|i| $op(x[i], y[i], sse)))
         }
@@ -263,6 +268,9 @@ macro_rules! packed {
         #[doc = concat!("`", stringify!($pd), "`.")]
         #[inline]
         pub(crate) fn $pd(a: u128, b: u128, sse: &mut Sse) -> u128 {
+            if let Some(v) = native::$pd(a, b, sse) {
+                return v;
+            }
             let (x, y) = (u64s(a), u64s(b));
             from_u64s(core::array::from_fn(|i| $op(x[i], y[i], sse)))
         }
@@ -270,12 +278,22 @@ macro_rules! packed {
         #[doc = concat!("`", stringify!($ss), "`.")]
         #[inline]
         pub(crate) fn $ss(a: u128, b: u128, sse: &mut Sse) -> u128 {
+            if !sse.host_sure()
+                && let Some(v) = native::$ss(a, b, sse)
+            {
+                return v;
+            }
             a & !u128::from(u32::MAX) | u128::from($op(a as u32, b as u32, sse))
         }
 
         #[doc = concat!("`", stringify!($sd), "`.")]
         #[inline]
         pub(crate) fn $sd(a: u128, b: u128, sse: &mut Sse) -> u128 {
+            if !sse.host_sure()
+                && let Some(v) = native::$sd(a, b, sse)
+            {
+                return v;
+            }
             a & !u128::from(u64::MAX) | u128::from($op(a as u64, b as u64, sse))
         }
     )*};

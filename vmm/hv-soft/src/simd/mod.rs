@@ -8,6 +8,8 @@ pub(crate) mod int;
 pub(crate) mod lanes;
 mod lower;
 pub(crate) mod mxcsr;
+#[cfg(not(target_arch = "x86_64"))]
+mod native_none;
 #[cfg(target_arch = "x86_64")]
 mod native_x86;
 mod run;
@@ -19,4 +21,8 @@ pub(crate) mod string;
 mod tests;
 
 pub(crate) use lower::lower;
+#[cfg(not(target_arch = "x86_64"))]
+use native_none as native;
+#[cfg(target_arch = "x86_64")]
+use native_x86 as native;
 pub(crate) use run::set_flags;

@@ -48,10 +48,28 @@ impl Sse {
         self.mxcsr & CONTROL == MXCSR_RESET
     }
 
+    /// Whether the host's arithmetic is likely to answer at once: its mode, and the precision flag stands.
+    #[inline(always)]
+    pub(crate) fn host_sure(&self) -> bool {
+        self.mxcsr & (CONTROL | PE) == MXCSR_RESET | PE
+    }
+
     /// Whether it makes no difference that a result is inexact.
     #[inline(always)]
     pub(crate) fn inexact_known(&self) -> bool {
         self.mxcsr & PE != 0
+    }
+
+    /// The control bits and flags where every exception is masked.
+    #[inline(always)]
+    pub(crate) fn masked_control(&self) -> Option<u32> {
+        (self.mxcsr & MXCSR_RESET == MXCSR_RESET).then_some(self.mxcsr)
+    }
+
+    /// Raises the flags among `bits`.
+    #[inline(always)]
+    pub(crate) fn raise(&mut self, bits: u32) {
+        self.flags |= bits & FLAGS;
     }
 
     /// The guest's rounding mode.

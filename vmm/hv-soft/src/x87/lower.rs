@@ -104,8 +104,7 @@ fn stack(code: Code) -> Option<Handler> {
         Fxtract => run::extract,
         Fincstp => run::turn_up,
         Fdecstp => run::turn_down,
-        Fnop => run::nothing,
-        Wait => run::wait,
+        Fnop | Wait => run::wait,
         _ => return None,
     })
 }

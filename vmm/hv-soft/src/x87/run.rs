@@ -170,7 +170,6 @@ on_stack! {
     extract: dst, |f, _n| f.extract();
     turn_up: dst, |f, _n| { f.clear_c1(); f.rotate(1) };
     turn_down: dst, |f, _n| { f.clear_c1(); f.rotate(7) };
-    nothing: dst, |f, _n| f.clear_c1();
 }
 
 /// FLD1 … FLDZ; the constant's number is in `aux`.

@@ -5,7 +5,7 @@ use iced_x86::{Instruction, Mnemonic};
 use crate::op::{Handler, Op};
 use crate::simd::mxcsr::Sse;
 use crate::simd::run::binary::{Meaning, choose, choose_mmx, is_mm, is_xmm};
-use crate::simd::{approximate, convert, float, int, shift, shuffle};
+use crate::simd::{approximate, convert, float, int, native, shift, shuffle};
 
 /// Chooses a handler from the tables.
 pub(super) fn lower(insn: &Instruction, op: &Op) -> Option<Handler> {
@@ -83,37 +83,37 @@ macro_rules! table {
 }
 
 table! { lanewise pure false:
-    Paddb => int::paddb [int::paddb];
-    Paddw => int::paddw [int::paddw];
-    Paddd => int::paddd [int::paddd];
+    Paddb => native::paddb [native::paddb];
+    Paddw => native::paddw [native::paddw];
+    Paddd => native::paddd [native::paddd];
     Paddq => int::paddq [int::paddq];
-    Psubb => int::psubb [int::psubb];
-    Psubw => int::psubw [int::psubw];
-    Psubd => int::psubd [int::psubd];
+    Psubb => native::psubb [native::psubb];
+    Psubw => native::psubw [native::psubw];
+    Psubd => native::psubd [native::psubd];
     Psubq => int::psubq [int::psubq];
-    Paddsb => int::paddsb [int::paddsb];
-    Paddsw => int::paddsw [int::paddsw];
-    Paddusb => int::paddusb [int::paddusb];
-    Paddusw => int::paddusw [int::paddusw];
-    Psubsb => int::psubsb [int::psubsb];
-    Psubsw => int::psubsw [int::psubsw];
-    Psubusb => int::psubusb [int::psubusb];
-    Psubusw => int::psubusw [int::psubusw];
-    Pcmpeqb => int::pcmpeqb [int::pcmpeqb];
-    Pcmpeqw => int::pcmpeqw [int::pcmpeqw];
-    Pcmpeqd => int::pcmpeqd [int::pcmpeqd];
-    Pcmpgtb => int::pcmpgtb [int::pcmpgtb];
-    Pcmpgtw => int::pcmpgtw [int::pcmpgtw];
-    Pcmpgtd => int::pcmpgtd [int::pcmpgtd];
-    Pminub => int::pminub [int::pminub];
-    Pminsw => int::pminsw [int::pminsw];
-    Pmaxub => int::pmaxub [int::pmaxub];
-    Pmaxsw => int::pmaxsw [int::pmaxsw];
-    Pavgb => int::pavgb [int::pavgb];
-    Pavgw => int::pavgw [int::pavgw];
-    Pmullw => int::pmullw [int::pmullw];
-    Pmulhw => int::pmulhw [int::pmulhw];
-    Pmulhuw => int::pmulhuw [int::pmulhuw];
+    Paddsb => native::paddsb [native::paddsb];
+    Paddsw => native::paddsw [native::paddsw];
+    Paddusb => native::paddusb [native::paddusb];
+    Paddusw => native::paddusw [native::paddusw];
+    Psubsb => native::psubsb [native::psubsb];
+    Psubsw => native::psubsw [native::psubsw];
+    Psubusb => native::psubusb [native::psubusb];
+    Psubusw => native::psubusw [native::psubusw];
+    Pcmpeqb => native::pcmpeqb [native::pcmpeqb];
+    Pcmpeqw => native::pcmpeqw [native::pcmpeqw];
+    Pcmpeqd => native::pcmpeqd [native::pcmpeqd];
+    Pcmpgtb => native::pcmpgtb [native::pcmpgtb];
+    Pcmpgtw => native::pcmpgtw [native::pcmpgtw];
+    Pcmpgtd => native::pcmpgtd [native::pcmpgtd];
+    Pminub => native::pminub [native::pminub];
+    Pminsw => native::pminsw [native::pminsw];
+    Pmaxub => native::pmaxub [native::pmaxub];
+    Pmaxsw => native::pmaxsw [native::pmaxsw];
+    Pavgb => native::pavgb [native::pavgb];
+    Pavgw => native::pavgw [native::pavgw];
+    Pmullw => native::pmullw [native::pmullw];
+    Pmulhw => native::pmulhw [native::pmulhw];
+    Pmulhuw => native::pmulhuw [native::pmulhuw];
     Pmulhrsw => int::pmulhrsw [int::pmulhrsw];
     Pmuludq => int::pmuludq [int::pmuludq];
     Psignb => int::psignb [int::psignb];
@@ -126,9 +126,9 @@ table! { lanewise pure false:
     Pandn => int::pandn [int::pandn];
     Por => int::por [int::por];
     Pxor => int::pxor [int::pxor];
-    Pmaddwd => int::pmaddwd [int::pmaddwd];
+    Pmaddwd => native::pmaddwd [native::pmaddwd];
     Pmaddubsw => int::pmaddubsw [int::pmaddubsw];
-    Psadbw => int::psadbw [int::psadbw];
+    Psadbw => native::psadbw [native::psadbw];
     Phaddw => int::phaddw [int::phaddw_mmx];
     Phaddd => int::phaddd [int::phaddd_mmx];
     Phaddsw => int::phaddsw [int::phaddsw_mmx];
@@ -159,21 +159,21 @@ table! { lanewise pure false:
 }
 
 table! { moved pure false:
-    Packsswb => shuffle::packsswb [shuffle::packsswb_mmx];
-    Packuswb => shuffle::packuswb [shuffle::packuswb_mmx];
-    Packssdw => shuffle::packssdw [shuffle::packssdw_mmx];
+    Packsswb => native::packsswb [shuffle::packsswb_mmx];
+    Packuswb => native::packuswb [shuffle::packuswb_mmx];
+    Packssdw => native::packssdw [shuffle::packssdw_mmx];
     Packusdw => shuffle::packusdw;
-    Pshufb => shuffle::pshufb [shuffle::pshufb_mmx];
-    Punpcklbw => shuffle::punpcklbw [shuffle::punpcklbw];
-    Punpcklwd => shuffle::punpcklwd [shuffle::punpcklwd];
-    Punpckldq => shuffle::punpckldq [shuffle::punpckldq];
-    Punpckhbw => shuffle::punpckhbw [shuffle::punpckhbw_mmx];
-    Punpckhwd => shuffle::punpckhwd [shuffle::punpckhwd_mmx];
-    Punpckhdq => shuffle::punpckhdq [shuffle::punpckhdq_mmx];
+    Pshufb => native::pshufb [shuffle::pshufb_mmx];
+    Punpcklbw => native::punpcklbw [native::punpcklbw];
+    Punpcklwd => native::punpcklwd [native::punpcklwd];
+    Punpckldq => native::punpckldq [native::punpckldq];
+    Punpckhbw => native::punpckhbw [shuffle::punpckhbw_mmx];
+    Punpckhwd => native::punpckhwd [shuffle::punpckhwd_mmx];
+    Punpckhdq => native::punpckhdq [shuffle::punpckhdq_mmx];
     Punpcklqdq => shuffle::punpcklqdq;
     Punpckhqdq => shuffle::punpckhqdq;
-    Unpcklps => shuffle::punpckldq;
-    Unpckhps => shuffle::punpckhdq;
+    Unpcklps => native::punpckldq;
+    Unpckhps => native::punpckhdq;
     Unpcklpd => shuffle::punpcklqdq;
     Unpckhpd => shuffle::punpckhqdq;
     Pmovsxbw => shuffle::pmovsxbw;

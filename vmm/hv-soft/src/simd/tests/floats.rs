@@ -187,3 +187,47 @@ fn approximations_of_both_kinds_agree_to_eleven_bits() {
         close(b, rsqrtss(0, u128::from(b)) as u32, portable::reciprocal_root(b));
     }
 }
+
+/// One operation on lanes, which goes through the soft arithmetic or the host's plain one, against the instruction.
+macro_rules! check_lanes {
+    ($r:ident, $operand:ident, $result:ty: $($op:literal |$a:ident, $b:ident, $sse:ident| $e:expr;)*) => {$(
+        for _ in 0..ROUNDS {
+            let ($a, $b, m) = ($r.$operand(), $r.$operand(), control($r));
+            let mut sse = Sse::new(m);
+            let $sse = &mut sse;
+            let got: $result = $e;
+            let (x, y) = (u128::from($a), u128::from($b));
+            let (want, after) = host_float!(m, x, y, $op, " xmm0, xmm1");
+            let want = u128::from(want as $result);
+            same($op, (x, y, m), (u128::from(got), sse.finish().mxcsr), (want, after));
+        }
+    )*};
+}
+
+#[test]
+fn single_lanes() {
+    let r = &mut Random::new(34);
+    check_lanes!(r, f32, u32:
+        "addss" |a, b, s| float::add(a, b, s);
+        "subss" |a, b, s| float::sub(a, b, s);
+        "mulss" |a, b, s| float::mul(a, b, s);
+        "divss" |a, b, s| float::div(a, b, s);
+        "sqrtss" |a, b, s| float::sqrt(a, b, s);
+        "minss" |a, b, s| float::min(a, b, s);
+        "maxss" |a, b, s| float::max(a, b, s););
+    check_lanes!(r, f32, u64: "cvtss2sd" |_a, b, s| convert::widen(b, s););
+}
+
+#[test]
+fn double_lanes() {
+    let r = &mut Random::new(35);
+    check_lanes!(r, f64, u64:
+        "addsd" |a, b, s| float::add(a, b, s);
+        "subsd" |a, b, s| float::sub(a, b, s);
+        "mulsd" |a, b, s| float::mul(a, b, s);
+        "divsd" |a, b, s| float::div(a, b, s);
+        "sqrtsd" |a, b, s| float::sqrt(a, b, s);
+        "minsd" |a, b, s| float::min(a, b, s);
+        "maxsd" |a, b, s| float::max(a, b, s););
+    check_lanes!(r, f64, u32: "cvtsd2ss" |_a, b, s| convert::narrow(b, s););
+}
