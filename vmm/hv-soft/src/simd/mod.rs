@@ -4,6 +4,7 @@ pub(crate) mod approximate;
 pub(crate) mod convert;
 pub(crate) mod float;
 pub(crate) mod fp;
+#[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "the host's own instructions stand in for some of them"))]
 pub(crate) mod int;
 pub(crate) mod lanes;
 mod lower;
@@ -14,6 +15,7 @@ mod native_none;
 mod native_x86;
 mod run;
 pub(crate) mod shift;
+#[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "the host's own instructions stand in for some of them"))]
 pub(crate) mod shuffle;
 pub(crate) mod string;
 

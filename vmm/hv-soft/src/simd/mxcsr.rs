@@ -61,12 +61,14 @@ impl Sse {
     }
 
     /// The control bits and flags where every exception is masked.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for native arithmetic"))]
     #[inline(always)]
     pub(crate) fn masked_control(&self) -> Option<u32> {
         (self.mxcsr & MXCSR_RESET == MXCSR_RESET).then_some(self.mxcsr)
     }
 
     /// Raises the flags among `bits`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for native arithmetic"))]
     #[inline(always)]
     pub(crate) fn raise(&mut self, bits: u32) {
         self.flags |= bits & FLAGS;

@@ -101,7 +101,7 @@ macro_rules! arithmetic {
         pub(crate) fn $name(a: u128, b: u128, sse: &mut Sse) -> Option<u128> {
             let (mut mxcsr, host) = (sse.masked_control()?, MXCSR_RESET);
             // SAFETY: both types are 16 bytes of which every pattern is valid.
-            let (mut x, y): (__m128i, __m128i) = unsafe { (transmute(a), transmute(b)) };
+            let (mut x, y) = unsafe { (transmute::<u128, __m128i>(a), transmute::<u128, __m128i>(b)) };
             // SAFETY: everything is masked, so nothing traps whatever the operands; MXCSR is put back to what Rust
             // code expects before the block ends. Memory is touched only at the two named places.
             unsafe {

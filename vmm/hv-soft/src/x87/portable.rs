@@ -1,5 +1,5 @@
-//! Transcendental instructions in the host's double precision: 53 bits where a real unit gives 64, exact special
-//! cases. For hosts that have no x87 unit of their own.
+//! Transcendental instructions in the host's double precision: at most 53 bits where a real unit gives 64, and large
+//! angles reduced from a rounded operand; special cases are exact. For hosts that have no x87 unit of their own.
 
 use super::F80;
 use super::transcendental::{Answer, Function};
@@ -57,13 +57,22 @@ fn invalid() -> Answer {
 fn nan(x: &Value, y: &Value) -> Answer {
     let signaling = |v: &Value| v.class != Class::QuietNan && v.is_nan();
     let pick = if x.is_nan() && (!y.is_nan() || x.sig >= y.sig) { x } else { y };
-    let v = if pick.class == Class::Unsupported { Value::DEFAULT_NAN } else { pick.quieted() };
+    let unsupported = x.class == Class::Unsupported || y.class == Class::Unsupported;
+    let v = if unsupported { Value::DEFAULT_NAN } else { pick.quieted() };
     let flags = if signaling(x) || signaling(y) { IE } else { 0 };
     Answer { first: F80::pack(v), second: F80::pack(v), flags, ..Answer::default() }
 }
 
 fn power_less_one(v: f64) -> f64 {
     (v * core::f64::consts::LN_2).exp_m1()
+}
+
+/// Below two to this power a sine differs from its operand by less than the last of 64 bits.
+const TINY: i32 = -40;
+
+/// An operand as a register holds it, denormal again where it was.
+fn rounded(x: &Value) -> Value {
+    fp::narrow(*x, &fp::F80, &mut super::Fpu::default().env())
 }
 
 /// `first` ends in ST(0), `second` below it.
@@ -74,8 +83,13 @@ fn circular(x: &Value, first: fn(f64) -> f64, second: fn(f64) -> f64) -> Answer 
     if x.exp >= 63 && x.is_number() {
         return Answer { out_of_range: true, ..Answer::default() };
     }
+    if x.exp < TINY && x.is_number() {
+        // Sine and tangent of a tiny number are the number, the others are one.
+        let near = |f: fn(f64) -> f64| if f(1e-12) < 0.5 { F80::pack(rounded(x)) } else { wide(f(0.0)) };
+        return Answer { first: near(first), second: near(second), flags: PE, ..Answer::default() };
+    }
     let v = narrow(x);
-    let flags = if v == 0.0 { 0 } else { PE };
+    let flags = if x.is_zero() { 0 } else { PE };
     Answer { first: wide(first(v)), second: wide(second(v)), flags, ..Answer::default() }
 }
 
