@@ -101,7 +101,13 @@ fn serve(vcpu: &mut dyn supermachine_hv::Vcpu) -> Result<u32> {
             Exit::PioWrite { .. } | Exit::MmioWrite { .. } => {}
             Exit::PioRead { port, .. } => {
                 // Line status: transmitter empty. Line control and the rest read as zero.
-                let v = if port == 0x3fd { 0x60 } else if port & 0xfff8 == 0x3f8 { 0 } else { u64::MAX };
+                let v = if port == 0x3fd {
+                    0x60
+                } else if port & 0xfff8 == 0x3f8 {
+                    0
+                } else {
+                    u64::MAX
+                };
                 vcpu.complete(Reply::Read(v))?;
             }
             Exit::MmioRead { .. } => vcpu.complete(Reply::Read(0))?,
@@ -136,7 +142,8 @@ fn load_elf(memory: &GuestMemoryMmap<()>, elf: &[u8]) -> Result<u64> {
         if word(elf, h, 4) != 1 {
             continue;
         }
-        let (offset, va, pa, len) = (word(elf, h + 8, 8), word(elf, h + 16, 8), word(elf, h + 24, 8), word(elf, h + 32, 8));
+        let (offset, va, pa, len) =
+            (word(elf, h + 8, 8), word(elf, h + 16, 8), word(elf, h + 24, 8), word(elf, h + 32, 8));
         if entry >= va && entry < va + len {
             entry = entry - va + pa;
         }
@@ -173,7 +180,7 @@ fn zero_page(memory: &GuestMemoryMmap<()>, line: &str, initramfs: &[u8]) -> Resu
 }
 
 fn page_tables(memory: &GuestMemoryMmap<()>) -> Result<()> {
-    memory.write_obj(PAGE_TABLES + 0x1000 | 3, GuestAddress(PAGE_TABLES))?;
+    memory.write_obj((PAGE_TABLES + 0x1000) | 3, GuestAddress(PAGE_TABLES))?;
     for i in 0..4u64 {
         memory.write_obj(i << 30 | 0x83, GuestAddress(PAGE_TABLES + 0x1000 + 8 * i))?;
     }

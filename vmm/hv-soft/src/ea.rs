@@ -20,7 +20,7 @@ pub(crate) struct Full;
 impl Ea for Simple {
     #[inline(always)]
     fn ea(cpu: &Cpu, op: &Op) -> u64 {
-        cpu.regs[(op.base & MASK) as usize].wrapping_add(op.disp as i64 as u64)
+        cpu.regs[(op.base & MASK) as usize].wrapping_add(i64::from(op.disp) as u64)
     }
 }
 
@@ -35,6 +35,6 @@ impl Ea for Full {
 #[inline(always)]
 pub(crate) fn offset(cpu: &Cpu, op: &Op) -> u64 {
     let index = cpu.regs[(op.index & MASK) as usize] << (op.mode & mode::SCALE);
-    let ea = cpu.regs[(op.base & MASK) as usize].wrapping_add(index).wrapping_add(op.disp as i64 as u64);
+    let ea = cpu.regs[(op.base & MASK) as usize].wrapping_add(index).wrapping_add(i64::from(op.disp) as u64);
     if op.mode & mode::ADDR32 != 0 { u64::from(ea as u32) } else { ea }
 }

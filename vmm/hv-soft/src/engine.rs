@@ -1,7 +1,9 @@
 //! The run loop: blocks, single steps, faults, interrupts, exits.
 
+mod blocks;
 #[cfg(feature = "oracle")]
 pub mod single;
+mod step;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +11,15 @@ use std::time::Duration;
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 
 use crate::chips::shared::Shared;
-use crate::code::block::BlockInfo;
-use crate::code::{CodeCache, MAX_BLOCK, NO_BLOCK, Source};
+use crate::code::{CodeCache, MAX_BLOCK};
 use crate::cpu::Cpu;
-use crate::decode::{self, Decoded, Flow, MAX_INSTRUCTION, Modes};
+use crate::decode::Modes;
 use crate::flags::bit;
-use crate::mem::{OFFSET, PAGE};
-use crate::op::{Op, Stop, slot};
-use crate::paging::Access;
+use crate::mem::PAGE;
+use crate::op::{Op, Stop};
 use crate::spec::{cr0, cr4};
-use crate::sys::exception::{DB, Exception, Origin};
-
-/// Instructions that run alone, remembered by their bytes.
-const STEP_CACHE: usize = 256;
+use crate::sys::exception::Origin;
+use step::{STEP_CACHE, Stepped};
 
 /// What a stretch of guest code ended with.
 pub(crate) enum Outcome {
@@ -29,16 +27,6 @@ pub(crate) enum Outcome {
     Continue,
     /// Give this to the vmm.
     Exit(Exit),
-}
-
-/// One remembered instruction.
-struct Stepped {
-    bytes: [u8; MAX_INSTRUCTION],
-    len: usize,
-    offset: u64,
-    modes: Modes,
-    op: Op,
-    flow: Flow,
 }
 
 /// A CPU with its decoded code.
@@ -129,12 +117,12 @@ impl Engine {
         if let Some(e) = &self.waiting {
             return Err(HvError::ExitInFlight { exit: e.name() });
         }
-        if self.cpu.io.replaying() {
-            if let Outcome::Exit(e) = self.step() {
-                let exit = e.name();
-                self.waiting = e.needs_reply().then_some(e);
-                return Err(HvError::ExitInFlight { exit });
-            }
+        if self.cpu.io.replaying()
+            && let Outcome::Exit(e) = self.step()
+        {
+            let exit = e.name();
+            self.waiting = e.needs_reply().then_some(e);
+            return Err(HvError::ExitInFlight { exit });
         }
         if self.cpu.io.posting() {
             return Err(HvError::ExitInFlight { exit: "mmio-write" });
@@ -152,10 +140,10 @@ impl Engine {
             return Outcome::Exit(Exit::Kicked);
         }
         cpu.collect_interrupts();
-        if self.state == RunState::Halted {
-            if let Some(outcome) = self.wake() {
-                return outcome;
-            }
+        if self.state == RunState::Halted
+            && let Some(outcome) = self.wake()
+        {
+            return outcome;
         }
         if let Some(outcome) = self.interrupt() {
             return outcome;
@@ -212,36 +200,6 @@ impl Engine {
         Outcome::Exit(Exit::Fault(Fault::TripleFault))
     }
 
-    /// Runs blocks until something stops them.
-    fn blocks(&mut self) -> Outcome {
-        let mut number = match self.lookup() {
-            Ok(n) => n,
-            Err(outcome) => return outcome,
-        };
-        loop {
-            let next = match hot(&mut self.cpu, &self.code, &self.shared, number) {
-                Left::Spent => return Outcome::Continue,
-                Left::Stopped(stop, op) => return self.stopped(stop, &op),
-                Left::Unknown => self.lookup(),
-                Left::Unlinked { block, taken } => self.link(block, taken),
-            };
-            number = match next {
-                Ok(n) => n,
-                Err(outcome) => return outcome,
-            };
-        }
-    }
-
-    /// Finds the block after `block`, at `rip` in the same page, and links the two.
-    fn link(&mut self, block: u32, taken: bool) -> Result<u32, Outcome> {
-        let generation = self.code.generation();
-        let target = self.lookup()?;
-        if self.code.generation() == generation {
-            self.code.link(block, taken, target);
-        }
-        Ok(target)
-    }
-
     /// What to do about an op that did not simply end.
     fn stopped(&mut self, stop: Stop, op: &Op) -> Outcome {
         let cpu = &mut *self.cpu;
@@ -290,249 +248,4 @@ impl Engine {
             Err(_) => self.triple_fault(),
         }
     }
-
-    /// The block at `rip`, decoded if need be.
-    fn lookup(&mut self) -> Result<u32, Outcome> {
-        let cpu = &mut *self.cpu;
-        let rip = cpu.rip;
-        cpu.enter_page(rip);
-        let known = cpu.jumps.get(rip);
-        if known != NO_BLOCK && self.code.alive(known) {
-            return Ok(known);
-        }
-        let (page, global) = match cpu.fetch_page(rip) {
-            Ok(p) => p,
-            Err(_) => return Err(self.fault()),
-        };
-        let gpa = page | rip & OFFSET;
-        let number = self.at(gpa)?;
-        self.cpu.jumps.put(rip, number, global);
-        Ok(number)
-    }
-
-    /// The block at a guest physical address.
-    fn at(&mut self, gpa: u64) -> Result<u32, Outcome> {
-        let Some((page, ram_page)) = self.cpu.ram.page(gpa) else {
-            let detail = format!("guest runs code at {gpa:#x}, where there is no RAM");
-            return Err(Outcome::Exit(Exit::Fault(Fault::Internal { detail })));
-        };
-        let from = Source { page, epoch: self.cpu.shared.board.epoch(), retired };
-        if let Some(n) = self.code.find(gpa) {
-            if self.code.fresh(gpa, from) {
-                return Ok(n);
-            }
-            self.drop_code(gpa & !OFFSET);
-        }
-        if self.code.full() {
-            self.drop_all_code();
-        }
-        if self.cpu.code_mask[ram_page] == 0 {
-            self.cpu.tlb.protect(page);
-        }
-        let end = ((gpa & OFFSET) as usize + MAX_BLOCK * MAX_INSTRUCTION).min(PAGE as usize);
-        page.copy_to(gpa & OFFSET, &mut self.page[(gpa & OFFSET) as usize..end]);
-        let modes = self.modes();
-        let d = decode::block(&self.page[..end], gpa & OFFSET, modes, &mut self.scratch);
-        if self.scratch.is_empty() {
-            self.scratch.push(Op::new(step_alone, (gpa & OFFSET) as u16, 0));
-        }
-        let block = BlockInfo {
-            instructions: d.instructions.max(1),
-            start: gpa & OFFSET,
-            end: d.end,
-            target: d.target.unwrap_or(0),
-        };
-        let bytes = if d.bytes == 0 { PAGE - (gpa & OFFSET) } else { d.bytes };
-        let (number, mask) = self.code.insert(gpa, bytes, block, &self.scratch, from);
-        self.cpu.code_mask[ram_page] |= mask;
-        Ok(number)
-    }
-
-    /// Forgets the code of one page.
-    fn drop_code(&mut self, gpa: u64) {
-        self.code.drop_page(gpa, retired);
-        if let Some((_, n)) = self.cpu.ram.page(gpa) {
-            self.cpu.code_mask[n] = 0;
-        }
-    }
-
-    /// Forgets all code.
-    pub(crate) fn drop_all_code(&mut self) {
-        self.code.clear();
-        self.cpu.jumps.flush_all();
-        self.cpu.code_mask.fill(0);
-        self.stepped.iter_mut().for_each(|s| *s = None);
-    }
-
-    /// Runs the instruction at `rip` alone: across pages, on code pages, with answers, under TF.
-    fn step(&mut self) -> Outcome {
-        let trap = self.cpu.sysflags & bit::TF != 0;
-        let decoded = match self.decode_one() {
-            Ok(d) => d,
-            Err(outcome) => return outcome,
-        };
-        let rip = self.cpu.rip;
-        self.cpu.enter_page(rip);
-        let cpu = &mut *self.cpu;
-        cpu.stepping = true;
-        let op = decoded.op;
-        let result = (op.handler)(cpu, &op);
-        cpu.stepping = false;
-        self.instructions += 1;
-        let next = cpu.next_rip(&op);
-        let outcome = match result {
-            Ok(()) => {
-                cpu.rip = next;
-                Outcome::Continue
-            }
-            Err(Stop::Taken) => {
-                let target = match decoded.flow {
-                    Flow::End(Some(t)) => t,
-                    _ => op.end(),
-                };
-                cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(target);
-                Outcome::Continue
-            }
-            Err(stop) => self.stopped(stop, &op),
-        };
-        let done = matches!(result, Ok(()) | Err(Stop::Taken | Stop::Jump | Stop::Sync | Stop::Halt));
-        if done {
-            self.cpu.io.clear();
-        }
-        while let Some(page) = self.cpu.stale.pop() {
-            self.drop_code(page);
-        }
-        if trap && done { self.single_step_trap() } else { outcome }
-    }
-
-    /// #DB after an instruction under TF.
-    fn single_step_trap(&mut self) -> Outcome {
-        self.cpu.sys.debug[4] |= 1 << 14;
-        self.cpu.fault = Exception { vector: DB, ..Exception::NONE };
-        match self.cpu.deliver_fault(Origin::Trap) {
-            Ok(()) => Outcome::Continue,
-            Err(_) => self.triple_fault(),
-        }
-    }
-
-    /// Decodes the instruction at `rip`, which may go on in the next page.
-    fn decode_one(&mut self) -> Result<Decoded, Outcome> {
-        let rip = self.cpu.rip;
-        let (offset, modes) = (rip & OFFSET, self.modes());
-        let mut bytes = [0; MAX_INSTRUCTION];
-        let first = (PAGE - offset).min(MAX_INSTRUCTION as u64) as usize;
-        if self.copy_code(rip, &mut bytes[..first]).is_err() {
-            return Err(self.fault());
-        }
-        let place = (rip as usize ^ (rip >> 12) as usize) % STEP_CACHE;
-        let known = self.stepped[place].as_ref().filter(|s| {
-            let n = s.len.min(first);
-            s.offset == offset && s.modes == modes && s.bytes[..n] == bytes[..n]
-        });
-        // A fault on the second page counts only if the instruction goes on there.
-        let needs_second =
-            known.map_or_else(|| first < MAX_INSTRUCTION && decode::needs_more(&bytes[..first]), |s| s.len > first);
-        let known_len = known.map(|s| s.len);
-        let mut have = first;
-        if needs_second {
-            if self.copy_code((rip & !OFFSET).wrapping_add(PAGE), &mut bytes[first..]).is_err() {
-                return Err(self.fault());
-            }
-            have = MAX_INSTRUCTION;
-        }
-        if let (Some(n), Some(s)) = (known_len, &self.stepped[place]) {
-            if s.bytes[..n] == bytes[..n] {
-                return Ok(Decoded { op: s.op, flow: s.flow });
-            }
-        }
-        let decoded = decode::one(&bytes[..have], offset, modes);
-        let len = (decoded.op.end() - decoded.op.offset()) as usize;
-        self.stepped[place] =
-            (len > 0).then_some(Stepped { bytes, len, offset, modes, op: decoded.op, flow: decoded.flow });
-        Ok(decoded)
-    }
-
-    fn copy_code(&mut self, va: u64, out: &mut [u8]) -> Result<(), Stop> {
-        let (page, _) = self.cpu.fetch_page(va)?;
-        match self.cpu.ram.page(page) {
-            Some((host, _)) => host.copy_to(va & OFFSET, out),
-            None => out.fill(0xff),
-        }
-        Ok(())
-    }
-}
-
-/// Why the hot loop was left.
-enum Left {
-    /// The budget is used up; `rip` is where to go on.
-    Spent,
-    /// No block is known at `rip`.
-    Unknown,
-    /// Nor is it linked, though it is in the page of `block`.
-    Unlinked { block: u32, taken: bool },
-    /// An op did not simply end.
-    Stopped(Stop, Op),
-}
-
-/// Runs blocks as long as the next one is known.
-#[inline(never)]
-fn hot(cpu: &mut Cpu, code: &CodeCache, shared: &Shared, mut number: u32) -> Left {
-    loop {
-        let Some((header, ops)) = code.block(number) else { return Left::Unknown };
-        if !shared.spend(header.instructions()) {
-            cpu.rip = cpu.regs[slot::PAGE as usize] + header.start();
-            return Left::Spent;
-        }
-        let mut way = Ok(());
-        for op in ops {
-            way = (op.handler)(cpu, op);
-            match way {
-                Ok(()) => {}
-                Err(Stop::Taken | Stop::Jump) => break,
-                Err(stop) => return Left::Stopped(stop, *op),
-            }
-        }
-        if way != Err(Stop::Jump) {
-            let taken = way.is_err();
-            let linked = header.link(taken);
-            if linked != NO_BLOCK {
-                number = linked;
-                continue;
-            }
-            let next = header.next(taken);
-            cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(next);
-            if next < PAGE {
-                return Left::Unlinked { block: number, taken };
-            }
-        }
-        cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;
-        number = cpu.jumps.get(cpu.rip);
-    }
-}
-
-impl Cpu {
-    /// Guest physical page to fetch from, and whether its mapping is global.
-    fn fetch_page(&mut self, rip: u64) -> Result<(u64, bool), Stop> {
-        if let Some(found) = self.tlb.fetch(rip) {
-            return Ok(found);
-        }
-        if !crate::cpu::canonical(rip) {
-            return Err(self.gp0());
-        }
-        let user = self.cpl == 3;
-        let m = self.translate(rip, Access::Fetch, user)?;
-        let page = m.gpa & !OFFSET;
-        self.tlb.fill_fetch(rip, page, m.global, m.span);
-        Ok((page, m.global))
-    }
-}
-
-/// Stands for code that was forgotten, where a jump target still leads to it.
-fn retired(_: &mut Cpu, _: &Op) -> crate::op::Res {
-    Err(Stop::Retired)
-}
-
-/// Stands for an instruction that must run alone.
-fn step_alone(_: &mut Cpu, _: &Op) -> crate::op::Res {
-    Err(Stop::Step)
 }

@@ -75,12 +75,12 @@ impl Flags {
 
     /// The six flags in RFLAGS layout.
     pub(crate) fn pack(&self) -> u64 {
-        u64::from(self.cf()) * bit::CF
-            | u64::from(self.pf()) * bit::PF
-            | u64::from(self.af()) * bit::AF
-            | u64::from(self.zf()) * bit::ZF
-            | u64::from(self.sf()) * bit::SF
-            | u64::from(self.of()) * bit::OF
+        (u64::from(self.cf()) * bit::CF)
+            | (u64::from(self.pf()) * bit::PF)
+            | (u64::from(self.af()) * bit::AF)
+            | (u64::from(self.zf()) * bit::ZF)
+            | (u64::from(self.sf()) * bit::SF)
+            | (u64::from(self.of()) * bit::OF)
     }
 
     /// Sets all six from RFLAGS layout.

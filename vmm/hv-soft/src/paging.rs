@@ -50,7 +50,7 @@ impl Cpu {
 
     /// The walk itself; the error is the page fault's error code.
     fn walk(&self, va: u64, access: Access, user: bool) -> Result<Mapping, u32> {
-        let mut code = u32::from(access == Access::Write) * 2 | u32::from(user) * 4;
+        let mut code = (u32::from(access == Access::Write) * 2) | (u32::from(user) * 4);
         if access == Access::Fetch && (self.sys.efer & efer::NXE != 0 || self.sys.cr4 & cr4::SMEP != 0) {
             code |= 16;
         }

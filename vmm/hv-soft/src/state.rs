@@ -187,7 +187,7 @@ fn check_sregs(s: &Sregs) -> Result<(), HvError> {
     check(s.cr8 <= 15, "sregs.cr8", "is above 15")?;
     let bases = [s.fs.base, s.gs.base, s.tr.base, s.ldt.base, s.gdt.base, s.idt.base];
     check(bases.iter().all(|&b| canonical(b)), "sregs", "a base is not canonical")?;
-    let known = 0xfff & !0 | BASE_ENABLE | BASE_X2APIC | 0xff_ffff_f000;
+    let known = 0xfff | BASE_ENABLE | BASE_X2APIC | 0xff_ffff_f000;
     check(s.apic_base & !known == 0, "sregs.apic_base", "reserved bits are set")?;
     let mode = s.apic_base & (BASE_ENABLE | BASE_X2APIC);
     check(mode != BASE_X2APIC, "sregs.apic_base", "x2APIC without the enable bit")

@@ -210,9 +210,9 @@ impl Tlb {
         let low = (va >> 12) as usize & (SIZE - 1);
         let fetch_low = (va >> 12) as usize & (FETCH_SIZE - 1);
         for half in 0..2 {
-            self.read[low | half * SIZE] = NO_ENTRY;
-            self.write[low | half * SIZE] = NO_ENTRY;
-            self.fetch[fetch_low | half * FETCH_SIZE] = NO_FETCH;
+            self.read[low | (half * SIZE)] = NO_ENTRY;
+            self.write[low | (half * SIZE)] = NO_ENTRY;
+            self.fetch[fetch_low | (half * FETCH_SIZE)] = NO_FETCH;
         }
     }
 

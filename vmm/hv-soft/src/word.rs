@@ -24,7 +24,7 @@ pub(crate) trait Word: Copy + Eq + Ord + Send + Sync + 'static {
 const MASK: u8 = slot::COUNT as u8 - 1;
 
 macro_rules! word {
-    ($t:ty, $s:ty, $set:expr) => {
+    ($t:ty, $sext:expr, $set:expr) => {
         impl Word for $t {
             const BYTES: u64 = <$t>::BITS as u64 / 8;
             const BITS: u32 = <$t>::BITS;
@@ -38,7 +38,7 @@ macro_rules! word {
             }
             #[inline(always)]
             fn sext(self) -> u64 {
-                self as $s as i64 as u64
+                $sext(self)
             }
             #[inline(always)]
             fn get(cpu: &Cpu, r: u8) -> Self {
@@ -53,9 +53,9 @@ macro_rules! word {
     };
 }
 
-word!(u16, i16, |old: u64, v: u16| old & !0xffff | u64::from(v));
-word!(u32, i32, |_: u64, v: u32| u64::from(v));
-word!(u64, i64, |_: u64, v: u64| v);
+word!(u16, |v: u16| i64::from(v as i16) as u64, |old: u64, v: u16| old & !0xffff | u64::from(v));
+word!(u32, |v: u32| i64::from(v as i32) as u64, |_: u64, v: u32| u64::from(v));
+word!(u64, |v: u64| v, |_: u64, v: u64| v);
 
 impl Word for u8 {
     const BYTES: u64 = 1;
@@ -70,7 +70,7 @@ impl Word for u8 {
     }
     #[inline(always)]
     fn sext(self) -> u64 {
-        self as i8 as i64 as u64
+        i64::from(self as i8) as u64
     }
     #[inline(always)]
     fn get(cpu: &Cpu, r: u8) -> Self {

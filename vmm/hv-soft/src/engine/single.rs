@@ -22,8 +22,8 @@ const USER_CS: u16 = 0x33;
 const USER_SS: u16 = 0x2b;
 /// CR0: PG, AM, WP, NE, ET, MP, PE.
 const CR0: u64 = 0x8005_0033;
-/// CR4: OSXMMEXCPT, OSFXSR, PGE, PAE.
-const CR4: u64 = 0x6a0;
+/// CR4: FSGSBASE, OSXMMEXCPT, OSFXSR, PGE, PAE.
+const CR4: u64 = 0x1_06a0;
 /// EFER: NXE, LMA, LME, SCE.
 const EFER: u64 = 0xd01;
 /// A string instruction may stop this often to let interrupts in.

@@ -43,7 +43,7 @@ shift!(Shl, |f, a, n| {
     let cf = n <= T::BITS && a >> (T::BITS - n.min(T::BITS)) & 1 != 0;
     finish::<T>(f, r, cf, top::<T>(r) ^ cf)
 });
-shift!(Shr, |f, a, n| { finish::<T>(f, a >> n, a >> (n - 1) & 1 != 0, top::<T>(a)) });
+shift!(Shr, |f, a, n| finish::<T>(f, a >> n, a >> (n - 1) & 1 != 0, top::<T>(a)));
 shift!(Sar, |f, a, n| {
     let wide = T::from64(a).sext() as i64;
     finish::<T>(f, (wide >> n) as u64, wide >> (n - 1) & 1 != 0, false)

@@ -58,7 +58,7 @@ impl Span {
 
     /// After some elements: go on, or stop to look at interrupts or because an answer was used up.
     fn pause(&self, cpu: &Cpu, turn: u64) -> Res {
-        let often = turn % BATCH == 0 && cpu.shared.wants_attention();
+        let often = turn.is_multiple_of(BATCH) && cpu.shared.wants_attention();
         if self.rep && self.count(cpu) != 0 && (cpu.io.replaying() || cpu.io.posting() || often) {
             return Err(Stop::Again);
         }

@@ -170,13 +170,13 @@ impl Cpu {
         let (tsc, ns) = self.clock.now();
         let old = self.ram.read::<u32>(gpa).unwrap_or(0) & !1;
         self.physical_write(gpa, old.wrapping_add(1));
-        self.physical_write(gpa + 8, tsc);
-        self.physical_write(gpa + 16, ns);
+        self.physical_write(gpa.wrapping_add(8), tsc);
+        self.physical_write(gpa.wrapping_add(16), ns);
         // Ticks are nanoseconds: shifted left by one, times 2^31, over 2^32.
-        self.physical_write(gpa + 24, 1u32 << 31);
-        self.physical_write(gpa + 28, 1u8);
+        self.physical_write(gpa.wrapping_add(24), 1u32 << 31);
+        self.physical_write(gpa.wrapping_add(28), 1u8);
         // The TSC is stable, so user space may read the clock.
-        self.physical_write(gpa + 29, 1u8);
+        self.physical_write(gpa.wrapping_add(29), 1u8);
         self.physical_write(gpa, old.wrapping_add(2));
     }
 

@@ -77,9 +77,7 @@ impl Cpu {
             return Err(self.raise_code(NP, error));
         }
         if s.attributes & (LONG | DB) != LONG {
-            log::warn!(
-                "guest wants to run a 16- or 32-bit code segment ({selector:#x}); only 64-bit mode is emulated: #GP"
-            );
+            warn_once(selector);
             return Err(self.raise_code(GP, error));
         }
         self.mark_accessed(at, d)?;
@@ -284,4 +282,13 @@ fn answer(cpu: &mut Cpu, selector: u16, what: u8) -> Res<Option<u64>> {
     };
     let value = if what == query::LSL { u64::from(s.limit) } else { d >> 32 & 0xff_ff00 };
     Ok((visible && valid).then_some(value))
+}
+
+/// Says once that a guest left 64-bit mode.
+fn warn_once(selector: u16) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        log::warn!("guest wants a 16- or 32-bit code segment ({selector:#x}); only 64-bit mode is emulated: #GP");
+    }
 }
