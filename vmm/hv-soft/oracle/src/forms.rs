@@ -110,7 +110,7 @@ fn advertised(code: Code, model: CpuModel) -> bool {
     };
     let v2 = |feature: CpuidFeature| {
         use CpuidFeature::*;
-        matches!(feature, CMPXCHG16B | POPCNT | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
+        matches!(feature, FSGSBASE | CMPXCHG16B | POPCNT | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
     };
     let lahf = matches!(info.mnemonic(), Mnemonic::Lahf | Mnemonic::Sahf);
     info.is_instruction()
@@ -146,6 +146,7 @@ fn left_out(code: Code) -> Option<&'static str> {
         {
             "undefined on AMD, no operation on Intel"
         }
+        Wrfsbase | Wrgsbase => "changes what the native child needs",
         Rsm => "exists in system-management mode only",
         Fneni | Fndisi | Fnsetpm => "does nothing since the 80387 and is not in 64-bit manuals",
         Bswap if code == Code::Bswap_r16 => "its result is undefined",
