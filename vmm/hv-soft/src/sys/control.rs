@@ -267,8 +267,12 @@ pub(crate) fn port_out<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     cpu.sync(op)
 }
 
-/// VMCALL and VMMCALL.
+/// VMCALL and VMMCALL. User code is refused as KVM refuses it: with −EPERM in RAX.
 pub(crate) fn hypercall(cpu: &mut Cpu, op: &Op) -> Res {
+    if cpu.cpl != 0 {
+        cpu.regs[reg::RAX] = 1u64.wrapping_neg();
+        return Ok(());
+    }
     let args = [cpu.regs[reg::RBX], cpu.regs[reg::RCX], cpu.regs[reg::RDX], cpu.regs[reg::RSI]];
     let v = cpu.io.read(Exit::Hypercall { function: cpu.regs[reg::RAX], args })?;
     cpu.regs[reg::RAX] = v;
