@@ -69,9 +69,12 @@ impl Agent {
     pub fn attach(&self, port: u32, socket: UnixStream) -> Result<(), AgentError> {
         socket.set_nonblocking(true)?;
         let (token, stream) = self.streams.polled(mio::net::UnixStream::from_std(socket))?;
-        let id = self.vsock.host(|vsock| vsock.connect(port, Box::new(stream)))?;
-        self.streams.bind(token, id);
-        Ok(())
+        // Bound before the guest can answer: an edge for a connection that nobody knows yet would be lost.
+        self.vsock.host(|vsock| {
+            let id = vsock.connect(port, Box::new(stream))?;
+            self.streams.bind(token, id);
+            Ok(())
+        })
     }
 }
 

@@ -20,12 +20,14 @@ pub struct IrqLine {
     vm: Arc<dyn Vm>,
     gsi: u32,
     failed: Arc<AtomicBool>,
+    /// Held over an edge: one that begins while another is high would be none.
+    edge: Arc<Mutex<()>>,
 }
 
 impl IrqLine {
     /// Pin `gsi` of `vm`.
     pub fn new(vm: Arc<dyn Vm>, gsi: u32) -> Self {
-        Self { vm, gsi, failed: Arc::default() }
+        Self { vm, gsi, failed: Arc::default(), edge: Arc::default() }
     }
 
     /// Sets the level. A failure is logged once: the guest decides how often this runs.
@@ -39,6 +41,7 @@ impl IrqLine {
 
     /// Raises an edge.
     pub fn pulse(&self) {
+        let _edge = self.edge.lock().unwrap_or_else(PoisonError::into_inner);
         self.set(true);
         self.set(false);
     }
@@ -59,13 +62,15 @@ pub struct Attached<D> {
     /// Index in the machine's list of virtio devices.
     index: usize,
     failed: AtomicBool,
+    /// Whether the event loop was asked to go on with this device and has not come to it.
+    queued: AtomicBool,
 }
 
 impl<D: VirtioDevice> Attached<D> {
     /// Puts `device` behind a transport in its reset state.
     pub fn new(device: D, index: usize, memory: GuestMemory, line: IrqLine, events: EventSender) -> Self {
         let transport = Mutex::new(Transport::new(device));
-        Self { transport, memory, line, events, index, failed: AtomicBool::new(false) }
+        Self { transport, memory, line, events, index, failed: AtomicBool::new(false), queued: AtomicBool::new(false) }
     }
 
     /// Does a host operation on the device and lets the guest know what came of it.
@@ -92,7 +97,7 @@ impl<D: VirtioDevice> Attached<D> {
         if effects.interrupt {
             self.line.pulse();
         }
-        if effects.again {
+        if effects.again && !self.queued.swap(true, Ordering::Relaxed) {
             self.events.send(Event::Service(self.index));
         }
     }
@@ -118,6 +123,7 @@ impl<D: VirtioDevice> BusDevice for Attached<D> {
 
 impl<D: VirtioDevice> Service for Attached<D> {
     fn service(&self) {
+        self.queued.store(false, Ordering::Relaxed);
         self.host(|_| ());
     }
 }

@@ -31,8 +31,9 @@ pub struct Cli {
     /// Number of vCPUs.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     vcpus: u32,
-    /// A disk image, read-only unless `:rw` follows; `none` for an empty device. May be given several times.
-    #[arg(long = "disk", value_name = "FILE[:ro|:rw]|none")]
+    /// A disk image, read-only unless `:rw` follows; `none` for an empty device, writable unless `:ro` follows. May be
+    /// given several times.
+    #[arg(long = "disk", value_name = "FILE[:ro|:rw]|none[:ro]")]
     disks: Vec<DiskArg>,
     /// Make disk N, a squashfs image, the root of the command.
     #[arg(long, value_name = "N")]
@@ -163,11 +164,15 @@ impl FromStr for DiskArg {
 
     fn from_str(text: &str) -> Result<Self, ArgError> {
         let (path, read_only) = match (text.strip_suffix(":rw"), text.strip_suffix(":ro")) {
-            _ if text == "none" => return Ok(Self(Disk::Empty)),
+            // What an empty device gets later may be written unless `:ro` follows.
+            _ if text == "none" => return Ok(Self(Disk::Empty { read_only: false })),
             (Some(path), _) => (path, false),
             (None, Some(path)) => (path, true),
             (None, None) => (text, true),
         };
+        if path == "none" {
+            return Ok(Self(Disk::Empty { read_only }));
+        }
         if path.is_empty() {
             return Err(ArgError::Disk);
         }
@@ -195,9 +200,19 @@ mod tests {
 
     #[test]
     fn disks_are_read_only_unless_told() {
-        let settings = parse(&["--disk", "a", "--disk", "b:rw", "--disk", "c:ro", "--disk", "none"]);
+        let settings =
+            parse(&["--disk", "a", "--disk", "b:rw", "--disk", "c:ro", "--disk", "none", "--disk", "none:ro"]);
         let file = |path: &str, read_only| Disk::File { path: path.into(), read_only };
-        assert_eq!(settings.disks, [file("a", true), file("b", false), file("c", true), Disk::Empty]);
+        assert_eq!(
+            settings.disks,
+            [
+                file("a", true),
+                file("b", false),
+                file("c", true),
+                Disk::Empty { read_only: false },
+                Disk::Empty { read_only: true }
+            ]
+        );
     }
 
     #[test]

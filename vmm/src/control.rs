@@ -1,11 +1,8 @@
 //! The control socket: one thread a client, requests answered in turn, an exec turned into a relay.
 
-use std::fs;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -19,73 +16,17 @@ use crate::ending::{self, Ending};
 use crate::life::Lifecycle;
 use crate::machine::Machine;
 use crate::relay;
+use crate::socket::Socket;
 
 /// The signal that ends the machine, whatever the guest does.
 const SIGKILL: u32 = 9;
 
-/// The control socket cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Something is in the way or the directory is not there.
-    #[error("control socket {}", path.display())]
-    Bind {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A live vmm listens there.
-    #[error("control socket {}: another vmm listens there", path.display())]
-    InUse {
-        /// Where.
-        path: PathBuf,
-    },
-}
-
-/// A bound control socket; its file goes when this goes.
-pub struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl ControlSocket {
-    /// Binds `path` with mode 0600. A socket file that nobody listens on any more is replaced.
-    pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        let error = |source| ControlError::Bind { path: path.to_owned(), source };
-        if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-            match UnixStream::connect(path) {
-                Ok(_) => return Err(ControlError::InUse { path: path.to_owned() }),
-                Err(_) => fs::remove_file(path).map_err(error)?,
-            }
-        }
-        // The name appears when the socket is private and listens, so whoever sees it can connect.
-        let mut unready = path.as_os_str().to_owned();
-        unready.push("~");
-        let unready = PathBuf::from(unready);
-        // A vmm that died here may have left it.
-        let _ = fs::remove_file(&unready);
-        let listener = UnixListener::bind(&unready).map_err(error)?;
-        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600)).map_err(error)?;
-        fs::rename(&unready, path).map_err(error)?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Serves clients on threads of their own.
-    pub fn serve(&self, machine: &Arc<Machine>, life: &Arc<Lifecycle>) -> Result<(), ControlError> {
-        let error = |source| ControlError::Bind { path: self.path.clone(), source };
-        let listener = self.listener.try_clone().map_err(error)?;
-        let server = Server { machine: machine.clone(), life: life.clone() };
-        thread::Builder::new().name("control".into()).spawn(move || server.accept(&listener)).map_err(error)?;
-        Ok(())
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        // Somebody may have removed it before.
-        let _ = fs::remove_file(&self.path);
-    }
+/// Serves clients of the control socket on threads of their own.
+pub fn serve(socket: &Socket, machine: &Arc<Machine>, life: &Arc<Lifecycle>) -> io::Result<()> {
+    let listener = socket.listener.try_clone()?;
+    let server = Server { machine: machine.clone(), life: life.clone() };
+    thread::Builder::new().name("control".into()).spawn(move || server.accept(&listener))?;
+    Ok(())
 }
 
 #[derive(Clone)]
@@ -131,8 +72,9 @@ impl Server {
                 Ok(Request::Exec(exec)) => return self.exec(*exec, reader, writer),
                 Ok(Request::Kill { signal: SIGKILL }) => {
                     // The end takes this connection along, so the reply goes first.
-                    writer.send_json(FrameKind::Control, &Reply::Ok {})?;
+                    let told = writer.send_json(FrameKind::Control, &Reply::Ok {});
                     self.life.end(Ending::Killed);
+                    told?;
                 }
                 Ok(request) => match self.answer(request) {
                     Ok(reply) => writer.send_json(FrameKind::Control, &reply)?,
@@ -178,7 +120,10 @@ impl Server {
                 .agent()
                 .call()
                 .and_then(|mut link| Ok(link.request_done(&supermachine_agent_protocol::Request::Shutdown {})?));
-            asked.map_err(|error| refusal(ErrorCode::Unavailable, ending::chain(&error)))?;
+            asked.map_err(|error| {
+                self.life.cancel_stop();
+                refusal(ErrorCode::Unavailable, ending::chain(&error))
+            })?;
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ pub const STATUS_AGENT: u8 = 254;
 /// The hypervisor failed.
 pub const STATUS_HYPERVISOR: u8 = 255;
 
+/// Characters of a line that the guest chose.
+const PRINTABLE_MAX: usize = 1000;
+
 /// How a machine ended.
 #[derive(Debug)]
 pub enum Ending {
@@ -61,11 +64,13 @@ impl Ending {
     pub fn explain(&self, console: &Console) -> (u8, Option<String>) {
         match self {
             Self::Process(status) => (u8::try_from(status.shell_status()).unwrap_or(u8::MAX), None),
-            Self::NotStarted { status, message } => (*status, Some(message.clone())),
+            Self::NotStarted { status, message } => (*status, Some(printable(message))),
             Self::Shutdown => (0, None),
             Self::Killed => (STATUS_KILLED, None),
             Self::AgentGone => (STATUS_VANISHED, Some("the guest's agent went away".to_owned())),
-            Self::Agent { message } => (STATUS_AGENT, Some(format!("the guest's agent failed: {message}"))),
+            Self::Agent { message } => {
+                (STATUS_AGENT, Some(format!("the guest's agent failed: {}", printable(message))))
+            }
             Self::Vcpu { index, end } => explain_vcpu(*index, end, console),
         }
     }
@@ -93,6 +98,11 @@ fn describe(fault: &Fault) -> String {
         Fault::EntryFailed { reason } => format!("the hypervisor refused the guest's state, reason {reason:#x}"),
         Fault::Internal { detail } => detail.clone(),
     }
+}
+
+/// Text that the guest chose, fit for a terminal: one line of bounded length without control characters.
+pub fn printable(text: &str) -> String {
+    text.chars().take(PRINTABLE_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// An error with its causes on one line.

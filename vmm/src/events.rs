@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use supermachine_agent_protocol::Hello;
@@ -54,6 +55,10 @@ impl EventSender {
 }
 
 const WAKER: Token = Token(0);
+/// Events handled before the sockets are looked at again.
+const BATCH: usize = 64;
+/// How long a guest has to write its disks back after its main process ended.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct EventLoop {
@@ -61,6 +66,8 @@ pub struct EventLoop {
     receiver: Receiver<Event>,
     sender: EventSender,
     streams: Arc<Streams>,
+    /// How the machine has ended, and until when the guest may write its disks back.
+    farewell: Option<(Ending, Instant)>,
 }
 
 impl EventLoop {
@@ -70,7 +77,7 @@ impl EventLoop {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, receiver) = channel();
         let streams = Streams::new(poll.registry().try_clone()?);
-        Ok(Self { poll, receiver, sender: EventSender { sender, waker }, streams })
+        Ok(Self { poll, receiver, sender: EventSender { sender, waker }, streams, farewell: None })
     }
 
     /// For other threads.
@@ -86,20 +93,36 @@ impl EventLoop {
     /// Runs until the machine ends.
     pub fn run(mut self, machine: &Machine, life: &Arc<Lifecycle>) -> io::Result<Ending> {
         let mut ready = Events::with_capacity(128);
+        let mut more = false;
         loop {
-            match self.poll.poll(&mut ready, None) {
+            let timeout = if more { Some(Duration::ZERO) } else { self.farewell_left() };
+            match self.poll.poll(&mut ready, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
             for event in &ready {
                 self.stream_ready(machine, event.token());
             }
-            while let Ok(event) = self.receiver.try_recv() {
+            // A bounded batch: devices that always have more to do must not keep the sockets waiting.
+            let batch: Vec<_> = self.receiver.try_iter().take(BATCH).collect();
+            more = batch.len() == BATCH;
+            for event in batch {
                 if let Some(ending) = self.handle(event, machine, life) {
                     return Ok(ending);
                 }
             }
+            if self.farewell_left() == Some(Duration::ZERO)
+                && let Some((ending, _)) = self.farewell.take()
+            {
+                log::warn!("the guest did not end within {FAREWELL:?}: what it had not written to its disks is lost");
+                return Ok(ending);
+            }
         }
+    }
+
+    /// How long the guest still has to write its disks back; none where nobody waits for that.
+    fn farewell_left(&self) -> Option<Duration> {
+        self.farewell.as_ref().map(|(_, deadline)| deadline.saturating_duration_since(Instant::now()))
     }
 
     fn stream_ready(&self, machine: &Machine, token: Token) {
@@ -111,17 +134,32 @@ impl EventLoop {
         }
     }
 
-    fn handle(&self, event: Event, machine: &Machine, life: &Arc<Lifecycle>) -> Option<Ending> {
+    fn handle(&mut self, event: Event, machine: &Machine, life: &Arc<Lifecycle>) -> Option<Ending> {
         match event {
             Event::Service(index) => machine.service(index),
             Event::AgentCalled(socket) => self.welcome(socket, life),
             Event::AgentUp(Ok(hello)) => life.agent_up(hello),
             Event::AgentUp(Err(error)) => return Some(Ending::Agent { message: ending::chain(&error) }),
-            Event::VcpuEnded { end: VcpuEnd::GuestReset, .. } if life.is_stopping() => return Some(Ending::Shutdown),
-            Event::VcpuEnded { index, end } => return Some(Ending::Vcpu { index, end }),
-            Event::End(ending) => return Some(ending),
+            Event::VcpuEnded { index, end } => return Some(self.vcpu_ended(index, end, machine, life)),
+            // Asked to end, the agent goes before the machine does.
+            Event::End(Ending::AgentGone) if life.is_stopping() => {}
+            Event::End(ending @ Ending::Process(_)) if machine.has_writable_disks() && self.farewell.is_none() => {
+                // Until the guest has written back what it holds of its disks, the machine goes on.
+                self.farewell = Some((ending, Instant::now() + FAREWELL));
+                life.ask_to_end();
+            }
+            Event::End(ending) => return Some(self.farewell.take().map_or(ending, |(ending, _)| ending)),
         }
         None
+    }
+
+    fn vcpu_ended(&mut self, index: u32, end: VcpuEnd, machine: &Machine, life: &Arc<Lifecycle>) -> Ending {
+        let asked = life.is_stopping() && matches!(end, VcpuEnd::GuestReset) && machine.console.panic_line().is_none();
+        match self.farewell.take() {
+            Some((ending, _)) => ending,
+            None if asked => Ending::Shutdown,
+            None => Ending::Vcpu { index, end },
+        }
     }
 
     /// Welcomes the agent on a thread of its own: this loop has to move the bytes.

@@ -59,10 +59,12 @@ impl Gate {
     /// Called by a vCPU thread before each run; returns when it may go on. Cheap while nobody wants a pause.
     pub fn pass(&self) -> Passage {
         let mut state = self.lock();
-        while state.want == Want::Pause {
+        if state.want == Want::Pause {
             state.waiting += 1;
             self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            while state.want == Want::Pause {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             state.waiting -= 1;
         }
         if state.want == Want::Stop { Passage::Stop } else { Passage::Run }

@@ -26,6 +26,7 @@ pub mod root;
 pub mod run;
 pub mod settings;
 pub mod signals;
+pub mod socket;
 pub mod stdio;
 pub mod terminal;
 pub mod vcpu;

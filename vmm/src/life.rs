@@ -1,24 +1,26 @@
 //! The machine's life as its users see it: booting, running, stopping; who waits for what.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use std::os::unix::net::UnixStream;
 use supermachine_agent_protocol::blocking::FrameWriter;
-use supermachine_agent_protocol::{Frame, Hello, Signal};
+use supermachine_agent_protocol::{Frame, Hello, Request, Signal};
 
 use crate::agent::{self, Agent, AgentError};
-use crate::ending::Ending;
+use crate::ending::{self, Ending};
 use crate::events::{Event, EventSender};
 use crate::root;
+
+/// How long a guest may take no bytes for its main process before it is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct State {
     up: Option<Hello>,
     boot: Option<Duration>,
     stopping: bool,
-    /// Where signals for the main process go, while it runs.
-    main: Option<FrameWriter<UnixStream>>,
 }
 
 /// See the module.
@@ -26,6 +28,8 @@ pub struct Lifecycle {
     started: Instant,
     state: Mutex<State>,
     changed: Condvar,
+    /// The way to the main process, while it runs. A lock of its own: a guest can make a write wait.
+    main: Mutex<Option<FrameWriter<UnixStream>>>,
     events: EventSender,
     agent: Agent,
     root_disk: Option<usize>,
@@ -45,7 +49,15 @@ pub enum SignalError {
 impl Lifecycle {
     /// A machine that was started at `started`, with this disk as the root of its processes.
     pub fn new(started: Instant, events: EventSender, agent: Agent, root_disk: Option<usize>) -> Self {
-        Self { started, state: Mutex::default(), changed: Condvar::new(), events, agent, root_disk }
+        Self {
+            started,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            main: Mutex::default(),
+            events,
+            agent,
+            root_disk,
+        }
     }
 
     /// The agent, once the guest is up; waits for that.
@@ -68,9 +80,11 @@ impl Lifecycle {
         self.started.elapsed()
     }
 
-    /// The main process runs; `writer` reaches it.
-    pub fn set_main(&self, writer: FrameWriter<UnixStream>) {
-        self.lock().main = Some(writer);
+    /// The main process runs; `socket` reaches it.
+    pub fn set_main(&self, socket: UnixStream) -> io::Result<()> {
+        socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        *self.lock_main() = Some(FrameWriter::new(socket));
+        Ok(())
     }
 
     /// Signals the main process.
@@ -78,16 +92,21 @@ impl Lifecycle {
         if !(1..=64).contains(&number) {
             return Err(SignalError::Unknown(number));
         }
-        let mut state = self.lock();
-        let writer = state.main.as_mut().ok_or(SignalError::NoProcess)?;
-        writer.send_frame(Signal(number)).map_err(|_| SignalError::NoProcess)
+        if self.send(Signal(number)) { Ok(()) } else { Err(SignalError::NoProcess) }
     }
 
     /// Sends a frame to the main process; `false` once there is none any more.
     ///
-    /// Never waits for the process: each stream has a window, so the connection always takes what is sent.
+    /// Does not wait for the process: each stream has a window, so the connection takes what is sent. A guest that
+    /// breaks this rule is given up after [`WRITE_TIMEOUT`].
     pub fn send(&self, frame: impl Into<Frame>) -> bool {
-        self.lock().main.as_mut().is_some_and(|writer| writer.send_frame(frame).is_ok())
+        let mut main = self.lock_main();
+        let sent = main.as_mut().is_some_and(|writer| writer.send_frame(frame).is_ok());
+        if !sent {
+            // Half a frame may be out: nothing that follows would be understood.
+            *main = None;
+        }
+        sent
     }
 
     /// Ends the machine.
@@ -95,9 +114,35 @@ impl Lifecycle {
         self.events.send(Event::End(ending));
     }
 
+    /// Asks the guest to end in good order, on a thread that may wait for it; if it cannot even be asked, the machine
+    /// ends.
+    pub fn ask_to_end(self: &Arc<Self>) {
+        self.begin_stop();
+        let asking = self.clone();
+        let ask = move || {
+            let asked = asking.agent().call().and_then(|mut link| Ok(link.request_done(&Request::Shutdown {})?));
+            if let Err(error) = asked {
+                log::warn!("the guest cannot be asked to end: {}", ending::chain(&error));
+                asking.end(Ending::Killed);
+            }
+        };
+        if std::thread::Builder::new().name("ask-to-end".into()).spawn(ask).is_err() {
+            self.end(Ending::Killed);
+        }
+    }
+
     /// Notes that the guest is asked to end; `true` the first time.
     pub fn begin_stop(&self) -> bool {
         !std::mem::replace(&mut self.lock().stopping, true)
+    }
+
+    /// Notes that the guest could not be asked after all.
+    pub fn cancel_stop(&self) {
+        self.lock().stopping = false;
+    }
+
+    fn lock_main(&self) -> MutexGuard<'_, Option<FrameWriter<UnixStream>>> {
+        self.main.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// No code panics while it holds the lock; a poisoned one is as good.
@@ -121,8 +166,8 @@ impl Lifecycle {
         log::info!(
             "guest is up after {} ms: {}, Linux {}",
             boot.as_millis(),
-            hello.software,
-            hello.kernel.as_deref().unwrap_or("?")
+            ending::printable(&hello.software),
+            ending::printable(hello.kernel.as_deref().unwrap_or("?"))
         );
         (state.up, state.boot) = (Some(hello), Some(boot));
         drop(state);

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use supermachine_agent_protocol::spec::GUEST_CID;
 use supermachine_devices::balloon::Balloon;
@@ -51,6 +51,12 @@ pub enum MachineError {
         #[source]
         source: BlkError,
     },
+    /// The block device has a backing already.
+    #[error("disk {slot} has a backing already")]
+    Occupied {
+        /// Index of the device.
+        slot: usize,
+    },
     /// There is no such block device.
     #[error("there is no disk {slot}, the machine has {disks}")]
     NoSlot {
@@ -80,6 +86,21 @@ pub enum MachineError {
 struct DiskSlot {
     device: Arc<Attached<Blk>>,
     counters: Arc<DiskCounters>,
+    state: Mutex<SlotState>,
+}
+
+/// What is behind a block device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SlotState {
+    Empty,
+    ReadOnly,
+    Writable,
+}
+
+impl SlotState {
+    fn backed(read_only: bool) -> Self {
+        if read_only { Self::ReadOnly } else { Self::Writable }
+    }
 }
 
 /// A machine whose vCPUs may run.
@@ -131,7 +152,7 @@ impl Builder<'_> {
     fn attach_disks(&mut self, disks: &[Disk]) -> Result<Vec<DiskSlot>, MachineError> {
         let mut slots = Vec::new();
         for (slot, disk) in disks.iter().enumerate() {
-            let read_only = matches!(disk, Disk::File { read_only: true, .. });
+            let read_only = matches!(disk, Disk::File { read_only: true, .. } | Disk::Empty { read_only: true });
             let config = BlkConfig { read_only, discard: false, id: format!("disk{slot}") };
             let counters = Arc::<DiskCounters>::default();
             let mut blk = Blk::new(config);
@@ -139,7 +160,9 @@ impl Builder<'_> {
                 let backend = FileDisk::open(path, *read_only, counters.clone())?;
                 blk.set_backend(Box::new(backend)).map_err(|source| MachineError::Attach { slot, source })?;
             }
-            slots.push(DiskSlot { device: self.attach(blk), counters });
+            let empty = matches!(disk, Disk::Empty { .. });
+            let state = Mutex::new(if empty { SlotState::Empty } else { SlotState::backed(read_only) });
+            slots.push(DiskSlot { device: self.attach(blk), counters, state });
         }
         Ok(slots)
     }
@@ -223,10 +246,23 @@ impl Machine {
     /// Gives an empty block device its backing.
     pub fn attach_disk(&self, slot: usize, path: &Path, read_only: bool) -> Result<(), MachineError> {
         let missing = MachineError::NoSlot { slot, disks: self.disks.len() };
-        let DiskSlot { device, counters } = self.disks.get(slot).ok_or(missing)?;
+        let DiskSlot { device, counters, state } = self.disks.get(slot).ok_or(missing)?;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state != SlotState::Empty {
+            return Err(MachineError::Occupied { slot });
+        }
         let backend = FileDisk::open(path, read_only, counters.clone())?;
         let attached = device.host(|blk| blk.set_backend(Box::new(backend)));
-        attached.map_err(|source| MachineError::Attach { slot, source })
+        attached.map_err(|source| MachineError::Attach { slot, source })?;
+        *state = SlotState::backed(read_only);
+        Ok(())
+    }
+
+    /// Whether the guest may hold writes that a disk image has not seen.
+    pub fn has_writable_disks(&self) -> bool {
+        let writable =
+            |disk: &DiskSlot| *disk.state.lock().unwrap_or_else(PoisonError::into_inner) == SlotState::Writable;
+        self.disks.iter().any(writable)
     }
 
     /// Bytes read and written by each block device.

@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
-use supermachine_agent_protocol::blocking::{ConnectionError, FrameReader, FrameWriter};
+use supermachine_agent_protocol::blocking::{ConnectionError, FrameReader};
+use supermachine_agent_protocol::spec::WINDOW;
 use supermachine_agent_protocol::{
     Close, Credit, ErrorReply, Exec, ExitStatus, Frame, FrameError, FrameKind, Stream, Window,
 };
@@ -30,7 +32,7 @@ fn start(life: &Arc<Lifecycle>, exec: Exec) -> Result<Link, AgentError> {
     let mut link = life.agent().call()?;
     let pid = link.exec(exec)?;
     log::info!("main process has pid {pid} in the guest");
-    life.set_main(FrameWriter::new(link.writer.get_ref().try_clone()?));
+    life.set_main(link.writer.get_ref().try_clone()?)?;
     Ok(link)
 }
 
@@ -54,7 +56,7 @@ fn join_streams(life: &Arc<Lifecycle>, link: Link) -> Result<ExitStatus, AgentEr
     thread::Builder::new().name("stdin".into()).spawn(move || feed(stdin, &feeder.0, &feeder.1))?;
     let stdout = Writer::start(life, Stream::Stdout, Output::new(io::stdout().as_fd())?)?;
     let stderr = Writer::start(life, Stream::Stderr, Output::new(io::stderr().as_fd())?)?;
-    let status = read_frames(link.reader, &stdout.frames, &stderr.frames, &credit);
+    let status = read_frames(link.reader, &stdout.queue, &stderr.queue, &credit);
     credit.close();
     stdout.finish();
     stderr.finish();
@@ -63,16 +65,15 @@ fn join_streams(life: &Arc<Lifecycle>, link: Link) -> Result<ExitStatus, AgentEr
 
 fn read_frames<R: io::Read>(
     mut reader: FrameReader<R>,
-    stdout: &Sender<Vec<u8>>,
-    stderr: &Sender<Vec<u8>>,
+    stdout: &Queue,
+    stderr: &Queue,
     credit: &Credit,
 ) -> Result<ExitStatus, ConnectionError> {
     loop {
         let frame = reader.frame()?;
         match frame.kind {
-            // A writer ends only after these senders are dropped.
-            FrameKind::Stdout => drop(stdout.send(frame.payload)),
-            FrameKind::Stderr => drop(stderr.send(frame.payload)),
+            FrameKind::Stdout => stdout.push(frame)?,
+            FrameKind::Stderr => stderr.push(frame)?,
             FrameKind::Window => match Window::try_from(&frame)? {
                 Window { stream: Stream::Stdin, bytes } => credit.grant(bytes),
                 _ => return Err(wrong(&frame).into()),
@@ -107,39 +108,61 @@ fn feed(mut stdin: Input, life: &Lifecycle, credit: &Credit) {
     }
 }
 
+/// Output on its way to a writer, never more than a window of it.
+struct Queue {
+    sender: Sender<Vec<u8>>,
+    /// Bytes that wait or are being written.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// Queues a frame's bytes; more than the stream's window is a guest that breaks the protocol.
+    fn push(&self, frame: Frame) -> Result<(), FrameError> {
+        let (kind, len) = (frame.kind, frame.payload.len());
+        let waiting = self.waiting.fetch_add(len, Ordering::Relaxed).saturating_add(len);
+        if waiting > WINDOW as usize {
+            return Err(FrameError::TooLong { kind, len: waiting as u64, max: WINDOW });
+        }
+        // An empty frame is the end of the stream, which the writer need not know. A writer whose stream is closed is
+        // gone, and what still comes is dropped with it.
+        if len > 0 && self.sender.send(frame.payload).is_err() {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 /// A thread that writes one output stream and tells the agent how far it is.
 struct Writer {
-    frames: Sender<Vec<u8>>,
+    queue: Queue,
     thread: JoinHandle<()>,
 }
 
 impl Writer {
-    fn start(life: &Arc<Lifecycle>, stream: Stream, output: Output) -> io::Result<Self> {
-        // Holds at most a window: the agent sends no more before it is granted more.
-        let (frames, queue) = mpsc::channel();
-        let (name, life) = (stream.kind().name().to_owned(), life.clone());
-        let thread = thread::Builder::new().name(name).spawn(move || write(output, &queue, stream, &life))?;
-        Ok(Self { frames, thread })
+    fn start(life: &Arc<Lifecycle>, stream: Stream, mut output: Output) -> io::Result<Self> {
+        let (sender, queue) = mpsc::channel::<Vec<u8>>();
+        let (life, waiting) = (life.clone(), Arc::<AtomicUsize>::default());
+        let written = waiting.clone();
+        let write = move || {
+            for bytes in queue {
+                let result = output.write_all(&bytes);
+                written.fetch_sub(bytes.len(), Ordering::Relaxed);
+                if let Err(error) = result {
+                    log::debug!("{}: {error}", stream.kind());
+                    life.send(Close(stream));
+                    break;
+                }
+                life.send(Window { stream, bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
+            }
+        };
+        let thread = thread::Builder::new().name(stream.kind().name().to_owned()).spawn(write)?;
+        Ok(Self { queue: Queue { sender, waiting }, thread })
     }
 
     /// Waits until everything is written.
     fn finish(self) {
-        drop(self.frames);
+        drop(self.queue);
         // A writer does not panic, and if it did there would be nothing more to write.
         let _ = self.thread.join();
-    }
-}
-
-fn write(mut output: Output, queue: &Receiver<Vec<u8>>, stream: Stream, life: &Lifecycle) {
-    for bytes in queue {
-        let granted = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        match output.write_all(&bytes) {
-            Ok(()) => life.send(Window { stream, bytes: granted }),
-            Err(error) => {
-                log::debug!("{}: {error}", stream.kind());
-                life.send(Close(stream));
-                break;
-            }
-        };
     }
 }

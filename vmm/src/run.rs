@@ -1,24 +1,23 @@
 //! Runs one machine from checked settings to its end.
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use supermachine_agent_protocol::{Exec, Request};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use supermachine_agent_protocol::Exec;
 
 use crate::agent::Agent;
 use crate::backend::vsock::HostDialer;
 use crate::choose::{self, ChooseError};
-use crate::control::{ControlError, ControlSocket};
-use crate::ending::{self, Ending};
 use crate::events::{Event, EventLoop, EventSender};
 use crate::life::Lifecycle;
 use crate::machine::{Machine, MachineError};
 use crate::settings::{Settings, SettingsError};
+use crate::socket::{Socket, SocketError};
 use crate::terminal::RawMode;
-use crate::vsock_socket::{VsockSocket, VsockSocketError};
-use crate::{process, signals};
+use crate::{control, process, signals, vsock_socket};
 
 /// A machine that did not get as far as running.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +31,9 @@ pub enum RunError {
     /// The machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The control socket.
+    /// The control or vsock socket.
     #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The vsock socket.
-    #[error(transparent)]
-    Vsock(#[from] VsockSocketError),
+    Socket(#[from] SocketError),
     /// Something of the host.
     #[error("{what}")]
     Host {
@@ -67,6 +63,7 @@ pub struct Report {
 pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
     let host = |what| move |source| RunError::Host { what, source };
     settings.check()?;
+    raise_descriptor_limit();
     let signals = signals::block().map_err(host("signal mask"))?;
     let hypervisor = choose::open(settings.hypervisor)?;
     let event_loop = EventLoop::new().map_err(host("event loop"))?;
@@ -76,14 +73,17 @@ pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
     let agent = Agent::new(machine.vsock.clone(), streams);
     let life = Arc::new(Lifecycle::new(started, events.clone(), agent.clone(), settings.root_disk));
 
-    let control = settings.control.as_deref().map(ControlSocket::bind).transpose()?;
-    let vsock = settings.vsock.as_deref().map(|path| serve_vsock(path, &agent)).transpose()?;
+    let bind = |what, path: &Option<PathBuf>| path.as_deref().map(|path| Socket::bind(what, path)).transpose();
+    let (control, vsock) = (bind("control", &settings.control)?, bind("vsock", &settings.vsock)?);
     let asking = life.clone();
-    signals::watch(signals, life.clone(), events.clone(), move || ask_to_end(&asking))
+    signals::watch(signals, life.clone(), events.clone(), move || asking.ask_to_end())
         .map_err(host("signal thread"))?;
     machine.start(&events)?;
     if let Some(control) = &control {
-        control.serve(&machine, &life)?;
+        control::serve(control, &machine, &life).map_err(host("control thread"))?;
+    }
+    if let Some(vsock) = &vsock {
+        vsock_socket::serve(vsock, &agent).map_err(host("vsock thread"))?;
     }
     let terminal = match &settings.main {
         Some(exec) => start_main(exec, &life, &events).map_err(host("terminal or thread"))?,
@@ -98,10 +98,6 @@ pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
     Ok(Report { status, message, console })
 }
 
-fn serve_vsock(path: &Path, agent: &Agent) -> Result<VsockSocket, RunError> {
-    Ok(VsockSocket::serve(path, agent.clone())?)
-}
-
 /// Starts the thread that runs the main process; the terminal is raw from here on, if the process has one.
 fn start_main(exec: &Exec, life: &Arc<Lifecycle>, events: &EventSender) -> io::Result<Option<RawMode>> {
     let terminal = if exec.tty.is_some() { RawMode::enter()? } else { None };
@@ -111,11 +107,11 @@ fn start_main(exec: &Exec, life: &Arc<Lifecycle>, events: &EventSender) -> io::R
     Ok(terminal)
 }
 
-/// Asks the guest to end in good order; if it cannot even be asked, the machine ends at once.
-fn ask_to_end(life: &Lifecycle) {
-    let asked = life.agent().call().and_then(|mut link| Ok(link.request_done(&Request::Shutdown {})?));
-    if let Err(error) = asked {
-        log::warn!("the guest cannot be asked to end: {}", ending::chain(&error));
-        life.end(Ending::Killed);
+/// Lets the vmm have as many descriptors as it may: each process in the guest takes some.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::debug!("the limit of open files stays as it is: {error}");
     }
 }

@@ -60,7 +60,10 @@ pub enum SettingsError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disk {
     /// Capacity 0 until a backing is attached.
-    Empty,
+    Empty {
+        /// Whether the guest may never write.
+        read_only: bool,
+    },
     /// Backed by a file.
     File {
         /// The image.
@@ -143,7 +146,7 @@ mod tests {
             cmdline: String::new(),
             memory_bytes: 256 << 20,
             vcpus: 1,
-            disks: vec![Disk::Empty],
+            disks: vec![Disk::Empty { read_only: false }],
             root_disk: None,
             control: Some("/run/c".into()),
             vsock: None,
@@ -166,7 +169,7 @@ mod tests {
         assert!(message(|s| s.memory_bytes += 1).contains("not a multiple of the page size"));
         assert!(message(|s| s.vcpus = 17).contains("vcpus: 17 is not possible"));
         assert!(message(|s| s.vcpus = 0).contains("1 to 16"));
-        assert!(message(|s| s.disks = vec![Disk::Empty; 40]).contains("disk: 40"));
+        assert!(message(|s| s.disks = vec![Disk::Empty { read_only: true }; 40]).contains("disk: 40"));
         assert!(message(|s| s.root_disk = Some(1)).contains("root-disk: there is no disk 1"));
         assert!(message(|s| s.control = None).contains("nothing to do"));
         let long = PathBuf::from(format!("/{}", "x".repeat(120)));

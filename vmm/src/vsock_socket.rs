@@ -2,58 +2,32 @@
 //!
 //! The convention is Firecracker's, so that its clients work here unchanged.
 
-use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use crate::agent::Agent;
+use crate::socket::Socket;
 
 /// Longest first line: `CONNECT 4294967295\n`.
 const LINE_MAX: usize = 19;
 
-/// The socket cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("vsock socket {}", path.display())]
-pub struct VsockSocketError {
-    /// Where.
-    path: PathBuf,
-    /// Why.
-    #[source]
-    source: io::Error,
-}
-
-/// A bound socket; its file goes when this goes.
-pub struct VsockSocket {
-    path: PathBuf,
-}
-
-impl VsockSocket {
-    /// Binds `path` and serves each client on a thread until it is joined to the guest.
-    pub fn serve(path: &Path, agent: Agent) -> Result<Self, VsockSocketError> {
-        let error = |source| VsockSocketError { path: path.to_owned(), source };
-        let listener = UnixListener::bind(path).map_err(error)?;
-        let socket = Self { path: path.to_owned() };
-        let accept = move || {
-            for client in listener.incoming().flatten() {
-                let agent = agent.clone();
-                let started = thread::Builder::new().name("vsock-client".into()).spawn(move || join(client, &agent));
-                if let Err(error) = started {
-                    log::warn!("vsock socket: {error}");
-                }
+/// Serves each client of the socket on a thread until it is joined to the guest.
+pub fn serve(socket: &Socket, agent: &Agent) -> io::Result<()> {
+    let (listener, agent) = (socket.listener.try_clone()?, agent.clone());
+    let accept = move || {
+        for client in listener.incoming() {
+            let agent = agent.clone();
+            let started = client.and_then(|client| {
+                thread::Builder::new().name("vsock-client".into()).spawn(move || join(client, &agent))
+            });
+            if let Err(error) = started {
+                log::warn!("vsock socket: {error}");
             }
-        };
-        thread::Builder::new().name("vsock-socket".into()).spawn(accept).map_err(error)?;
-        Ok(socket)
-    }
-}
-
-impl Drop for VsockSocket {
-    fn drop(&mut self) {
-        // Somebody may have removed it before.
-        let _ = fs::remove_file(&self.path);
-    }
+        }
+    };
+    thread::Builder::new().name("vsock-socket".into()).spawn(accept)?;
+    Ok(())
 }
 
 fn join(mut client: UnixStream, agent: &Agent) {

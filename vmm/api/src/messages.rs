@@ -32,7 +32,7 @@ pub enum Request {
     },
     /// Counters; answered by [`Reply::Stats`].
     Stats {},
-    /// Gives an empty block device its backing; the guest sees a capacity change.
+    /// Gives an empty block device its backing; the guest sees a capacity change. Refused where one is there already.
     AttachDisk {
         /// Index of the device, from 0 for the first `--disk`.
         slot: usize,
@@ -118,7 +118,8 @@ pub struct Stats {
 pub struct VcpuStats {
     /// Exits that the vmm handled: device and port accesses.
     pub exits: u64,
-    /// Host CPU time of the vCPU's thread in nanoseconds.
+    /// Host CPU time of the vCPU's thread in nanoseconds, as of its last kick; a `stats` request kicks, so the next one
+    /// sees it.
     pub cpu_ns: u64,
 }
 

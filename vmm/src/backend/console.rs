@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use crate::ending::printable;
+
 /// Lines kept.
 const LINES_MAX: usize = 40;
 /// Bytes kept of one line; the guest may send lines without end.
@@ -64,10 +66,7 @@ impl Console {
 
 impl Tail {
     fn end_line(&mut self) {
-        let line: String = String::from_utf8_lossy(&self.current)
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
+        let line = printable(&String::from_utf8_lossy(&self.current));
         self.current.clear();
         if line.contains(PANIC) {
             self.panic = Some(line.clone());

@@ -22,7 +22,7 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
-    /// It is no regular file or block device.
+    /// It is no regular file.
     #[error("disk {}: not a regular file", path.display())]
     NotAFile {
         /// Which file.

@@ -37,8 +37,8 @@ impl Streams {
 
     /// Makes a polled host stream of a socket.
     ///
-    /// Edges before [`bind`](Self::bind) are lost, which does no harm: a connection reads and writes its stream until
-    /// it would block when it is established.
+    /// Edges before [`bind`](Self::bind) are lost: bind before the guest can answer. A connection reads and writes its
+    /// stream until it would block when it is established.
     pub fn polled(self: &Arc<Self>, mut socket: UnixStream) -> io::Result<(Token, PolledStream)> {
         let token = Token(self.next.fetch_add(1, Ordering::Relaxed));
         self.registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;

@@ -81,9 +81,12 @@ fn an_empty_disk_gets_its_backing_while_the_guest_runs() {
     assert_eq!(written.status, ExitStatus::Exited(0));
     let after = std::fs::read(&image).expect("the image");
     assert!(after[4096..8192].iter().all(|byte| *byte == 7) && after[..4096] == content[..4096]);
-    for (request, word) in
-        [(attach(9, &image, true), "there is no disk 9"), (attach(2, "/no/such".as_ref(), true), "/no/such")]
-    {
+    for (request, word) in [
+        (attach(9, &image, true), "there is no disk 9"),
+        (attach(1, &image, false), "disk 1 has a backing already"),
+        (attach(0, &image, true), "disk 0 has a backing already"),
+        (attach(2, "/no/such".as_ref(), true), "/no/such"),
+    ] {
         let refused = client.request(&request);
         assert!(matches!(&refused, Err(ClientError::Refused(reply)) if reply.message.contains(word)), "{refused:?}");
     }

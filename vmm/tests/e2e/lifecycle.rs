@@ -44,6 +44,20 @@ fn sigterm_reaches_the_main_process() {
 }
 
 #[test]
+fn what_the_main_process_wrote_is_on_its_disk_when_the_vmm_ends() {
+    let config = Config::new();
+    let image = config.dir().join("image");
+    std::fs::write(&image, vec![0; 8 << 20]).expect("an image");
+    let config = config.arg(&format!("--disk={}:rw", image.display()));
+    // Nothing here waits for the disk: the bytes are in the guest's page cache when the process ends.
+    let output = config.run(&["sh", "-c", "yes supermachine | dd of=/dev/vdb bs=4096 count=1000 2>/dev/null; exit 3"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let written = std::fs::read(&image).expect("the image");
+    let expected: Vec<u8> = b"supermachine\n".iter().copied().cycle().take(4_000_000).collect();
+    assert!(written.starts_with(&expected));
+}
+
+#[test]
 fn a_kernel_panic_is_named() {
     // Without an initramfs there is no init.
     let output = Config::bare().run(&["true"]);
