@@ -1,7 +1,7 @@
 # The few commands of this repository; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo setup kernel guest build run-guest test testbed check-macos fuzz
+.PHONY: help demo setup kernel guest build run-guest test testbed check-macos fuzz fuzz-soft
 
 CMD ?= uname -a
 SECONDS ?= 60
@@ -40,5 +40,11 @@ testbed: setup ## run the tests that need KVM, in an emulated machine that has i
 check-macos: setup ## type-check what macOS needs, without a Mac (as root)
 	conformance/check-macos
 
-fuzz: ## hostile guests against the devices, SECONDS=60 for each property
+fuzz: ## hostile guests and peers against devices and protocols, SECONDS=60 for each property
 	SUPERMACHINE_FUZZ_SECONDS=$(SECONDS) cargo test --release -p supermachine-devices
+	PROPTEST_CASES=$$(( $(SECONDS) * 10000 )) cargo test --release -p supermachine-agent-protocol -p supermachine-vmm-api
+
+fuzz-soft: ## compare the soft CPU with this machine's own for SECONDS=60, one instruction at a time and in blocks
+	cargo build --release --quiet -p supermachine-soft-oracle
+	@for mode in "" --blocks; do for model in v1 v2; do \
+		$${CARGO_TARGET_DIR:-target}/release/soft-oracle --seconds $$(( ($(SECONDS) + 3) / 4 )) --model $$model $$mode || exit 1; done; done
