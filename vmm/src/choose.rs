@@ -63,14 +63,14 @@ const PROBE_LIMIT: Duration = Duration::from_millis(270);
 /// Order of preference.
 const ORDER: [HypervisorKind; 3] = [HypervisorKind::Hvf, HypervisorKind::Kvm, HypervisorKind::Soft];
 
-/// Opens the back end. With [`Choice::Auto`] each one that is passed over on this system gives one log line.
-pub fn open(choice: Choice) -> Result<Box<dyn Hypervisor>, ChooseError> {
+/// Opens the back end, with the CPU model of this name where one is given. With [`Choice::Auto`] each one that is passed over on this system gives one log line.
+pub fn open(choice: Choice, cpu_model: Option<&str>) -> Result<Box<dyn Hypervisor>, ChooseError> {
     if let Choice::Only(kind) = choice {
-        return probe(kind).map_err(ChooseError::Refused);
+        return probe(kind, cpu_model).map_err(ChooseError::Refused);
     }
     let mut reasons = Vec::new();
     for kind in ORDER {
-        match probe(kind) {
+        match probe(kind, cpu_model) {
             Ok(hypervisor) => {
                 for reason in &reasons {
                     log::warn!("{reason}; using {kind}");
@@ -93,12 +93,21 @@ fn is_native(kind: HypervisorKind) -> bool {
     }
 }
 
-fn probe(kind: HypervisorKind) -> Result<Box<dyn Hypervisor>, HvError> {
-    match kind {
-        HypervisorKind::Kvm => kvm(probe_limit()),
-        HypervisorKind::Hvf => Err(unavailable(kind, "this build has no Hypervisor.framework back end yet")),
-        HypervisorKind::Soft => Ok(Box::new(SoftHypervisor::new(Model::V2))),
+fn probe(kind: HypervisorKind, cpu_model: Option<&str>) -> Result<Box<dyn Hypervisor>, HvError> {
+    match (kind, cpu_model) {
+        (HypervisorKind::Soft, Some(name)) => {
+            let model = Model::from_name(name).ok_or_else(|| unknown_model(kind, name))?;
+            Ok(Box::new(SoftHypervisor::new(model)))
+        }
+        (HypervisorKind::Soft, None) => Ok(Box::new(SoftHypervisor::default())),
+        (_, Some(name)) => Err(unknown_model(kind, name)),
+        (HypervisorKind::Kvm, None) => kvm(probe_limit()),
+        (HypervisorKind::Hvf, None) => Err(unavailable(kind, "this build has no Hypervisor.framework back end yet")),
     }
+}
+
+fn unknown_model(kind: HypervisorKind, name: &str) -> HvError {
+    unavailable(kind, &format!("it has no CPU model {name:?}; soft has soft-v1 and soft-v2"))
 }
 
 fn probe_limit() -> Duration {
@@ -135,6 +144,6 @@ mod tests {
 
     #[test]
     fn a_named_back_end_never_falls_back() {
-        assert!(matches!(open(Choice::Only(HypervisorKind::Hvf)), Err(ChooseError::Refused(_))));
+        assert!(matches!(open(Choice::Only(HypervisorKind::Hvf), None), Err(ChooseError::Refused(_))));
     }
 }

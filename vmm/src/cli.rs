@@ -47,6 +47,9 @@ pub struct Cli {
     /// Back end: auto, kvm, hvf or soft.
     #[arg(long, value_name = "NAME", env = choose::ENVIRONMENT, default_value = "auto")]
     hypervisor: Choice,
+    /// CPU model that the guest sees: soft-v1 or soft-v2, on the soft back end only.
+    #[arg(long, value_name = "NAME")]
+    cpu_model: Option<String>,
     /// Print the guest kernel's console on stderr.
     #[arg(long)]
     console: bool,
@@ -89,6 +92,7 @@ impl From<Cli> for Settings {
             control: cli.control,
             vsock: cli.vsock,
             hypervisor: cli.hypervisor,
+            cpu_model: cli.cpu_model,
             console: cli.console,
             main,
         }

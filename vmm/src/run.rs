@@ -65,7 +65,7 @@ pub fn run(settings: &Settings, started: Instant) -> Result<Report, RunError> {
     settings.check()?;
     raise_descriptor_limit();
     let signals = signals::block().map_err(host("signal mask"))?;
-    let hypervisor = choose::open(settings.hypervisor)?;
+    let hypervisor = choose::open(settings.hypervisor, settings.cpu_model.as_deref())?;
     let event_loop = EventLoop::new().map_err(host("event loop"))?;
     let (events, streams) = (event_loop.sender(), event_loop.streams());
     let dialer = HostDialer::new(streams.clone(), events.clone(), settings.vsock.clone());

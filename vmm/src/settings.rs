@@ -96,6 +96,8 @@ pub struct Settings {
     pub vsock: Option<PathBuf>,
     /// Back end.
     pub hypervisor: Choice,
+    /// CPU model by name, where the back end has several.
+    pub cpu_model: Option<String>,
     /// Whether kernel console lines go to stderr.
     pub console: bool,
     /// Main process; its status is the vmm's.
@@ -151,6 +153,7 @@ mod tests {
             control: Some("/run/c".into()),
             vsock: None,
             hypervisor: Choice::Auto,
+            cpu_model: None,
             console: false,
             main: None,
         }

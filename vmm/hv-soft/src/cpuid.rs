@@ -14,6 +14,11 @@ pub enum Model {
 }
 
 impl Model {
+    /// The model of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Model::V1, Model::V2].into_iter().find(|model| model.name() == name)
+    }
+
     /// The name that goes into snapshot keys.
     pub fn name(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 use crate::chips::shared::Shared;
 use crate::code::{CodeCache, MAX_BLOCK};
 use crate::cpu::Cpu;
+use crate::cpuid::Model;
 use crate::decode::Modes;
 use crate::flags::bit;
 use crate::mem::PAGE;
@@ -38,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) state: RunState,
     /// The exit that waits for an answer.
     pub(crate) waiting: Option<Exit>,
+    /// An exit that [`settle`](Self::settle) came upon, for the next `run` to give.
+    pub(crate) found: Option<Exit>,
     /// Guest instructions so far, to the nearest slice.
     pub(crate) instructions: u64,
     scratch: Vec<Op>,
@@ -53,6 +56,7 @@ impl Engine {
             code: CodeCache::default(),
             state,
             waiting: None,
+            found: None,
             instructions: 0,
             scratch: Vec::with_capacity(MAX_BLOCK),
             page: Box::new([0; PAGE as usize]),
@@ -68,6 +72,7 @@ impl Engine {
             no_fpu: has(c0, cr0::EM | cr0::TS),
             no_wait: has(c0, cr0::TS) && has(c0, cr0::MP),
             no_sse: has(c0, cr0::EM) || !has(c4, cr4::OSFXSR),
+            no_v2: self.cpu.model == Model::V1,
         }
     }
 
@@ -75,6 +80,9 @@ impl Engine {
     pub(crate) fn run(&mut self) -> Result<Exit, HvError> {
         if let Some(e) = &self.waiting {
             return Err(HvError::ExitInFlight { exit: e.name() });
+        }
+        if let Some(e) = self.found.take() {
+            return Ok(self.give(e));
         }
         if let Some(reason) = self.cpu.unsupported_mode() {
             return Ok(Exit::Fault(Fault::EntryFailed { reason }));
@@ -86,13 +94,18 @@ impl Engine {
             }
             let outcome = if self.cpu.io.replaying() { self.step() } else { self.turn() };
             if let Outcome::Exit(e) = outcome {
-                if e.needs_reply() {
-                    self.cpu.shared.board.device_activity();
-                    self.waiting = Some(e.clone());
-                }
-                return Ok(e);
+                return Ok(self.give(e));
             }
         }
+    }
+
+    /// Remembers an exit that needs an answer.
+    fn give(&mut self, e: Exit) -> Exit {
+        if e.needs_reply() {
+            self.cpu.shared.board.device_activity();
+            self.waiting = Some(e.clone());
+        }
+        e
     }
 
     /// Answers the exit that waits.
@@ -114,14 +127,14 @@ impl Engine {
 
     /// Finishes an instruction whose answer is there, so that the state can be saved.
     pub(crate) fn settle(&mut self) -> Result<(), HvError> {
-        if let Some(e) = &self.waiting {
+        if let Some(e) = self.waiting.as_ref().or(self.found.as_ref()) {
             return Err(HvError::ExitInFlight { exit: e.name() });
         }
         if self.cpu.io.replaying()
             && let Outcome::Exit(e) = self.step()
         {
             let exit = e.name();
-            self.waiting = e.needs_reply().then_some(e);
+            self.found = Some(e);
             return Err(HvError::ExitInFlight { exit });
         }
         if self.cpu.io.posting() {

@@ -43,6 +43,7 @@ fn each_mistake_is_named() {
     refused(&[kernel, "--control=/no/such/dir/c.sock"], "control socket /no/such/dir/c.sock");
     refused(&[kernel, "--hypervisor=xen"], "use auto, kvm, hvf or soft");
     refused(&[kernel, "--hypervisor=hvf"], "hypervisor hvf is not usable here");
+    refused(&[kernel, "--hypervisor=soft", "--cpu-model=z80"], "it has no CPU model \"z80\"");
     refused(&[kernel, "--root-disk=3"], "root-disk: there is no disk 3");
     refused(&[kernel, "--no-such-option"], "--no-such-option");
     refused(&[], "--kernel");

@@ -15,7 +15,7 @@ fn runs_at(vcpus: u32) {
 }
 
 fn max_vcpus() -> u32 {
-    let hypervisor = supermachine_vmm::choose::open(choice()).expect("a hypervisor");
+    let hypervisor = supermachine_vmm::choose::open(choice(), None).expect("a hypervisor");
     hypervisor.capabilities().max_vcpus
 }
 
@@ -54,6 +54,15 @@ fn output_and_status_with_4_vcpus() {
 #[test]
 fn output_and_status_with_16_vcpus() {
     runs_if_possible(16);
+}
+
+#[test]
+fn the_soft_cpu_models_differ_in_what_they_have() {
+    for (model, has) in [("soft-v1", "0"), ("soft-v2", "1")] {
+        let config = Config::new().arg("--hypervisor=soft").arg(&format!("--cpu-model={model}"));
+        let output = config.run(&["sh", "-c", "grep -c sse4_2 /proc/cpuinfo"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), has, "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -105,12 +105,12 @@ fn advertised(code: Code, model: CpuModel) -> bool {
         // CET's ENDBR64 is a no-operation everywhere and stands at the start of most functions.
         base || matches!(
             feature,
-            CMOV | CX8 | FPU | FPU287 | FPU387 | FXSR | MMX | SSE | SSE2 | CLFSH | CET_IBT | MSR | SYSCALL
+            CMOV | CX8 | FPU | FPU287 | FPU387 | FXSR | MMX | SSE | SSE2 | CLFSH | CET_IBT | MSR | SYSCALL | FSGSBASE
         )
     };
     let v2 = |feature: CpuidFeature| {
         use CpuidFeature::*;
-        matches!(feature, FSGSBASE | CMPXCHG16B | POPCNT | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
+        matches!(feature, CMPXCHG16B | POPCNT | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
     };
     let lahf = matches!(info.mnemonic(), Mnemonic::Lahf | Mnemonic::Sahf);
     info.is_instruction()

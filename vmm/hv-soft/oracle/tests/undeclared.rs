@@ -39,8 +39,16 @@ fn undeclared(model: CpuModel) -> Vec<Form> {
 }
 
 #[test]
-fn undeclared_instructions_are_undefined() {
-    let model = CpuModel::V2;
+fn what_v1_does_not_declare_is_undefined() {
+    undeclared_instructions_are_undefined(CpuModel::V1);
+}
+
+#[test]
+fn what_v2_does_not_declare_is_undefined() {
+    undeclared_instructions_are_undefined(CpuModel::V2);
+}
+
+fn undeclared_instructions_are_undefined(model: CpuModel) {
     let forms = undeclared(model);
     let mut soft = Soft::new(model, false).unwrap();
     let mut generator = Generator::new(forms.clone(), model, false);

@@ -1,6 +1,6 @@
 //! From bytes to ops: iced-x86 decodes, the `lower` functions choose a handler specialised by size and operand form.
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+use iced_x86::{CpuidFeature, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic};
 
 use crate::code::MAX_BLOCK;
 use crate::mem::PAGE;
@@ -33,6 +33,8 @@ pub(crate) struct Modes {
     pub(crate) no_wait: bool,
     /// CR0.EM is set, or CR4.OSFXSR is clear: SSE instructions are undefined.
     pub(crate) no_sse: bool,
+    /// The CPU model has nothing beyond x86-64-v1; constant for the life of a CPU.
+    pub(crate) no_v2: bool,
 }
 
 /// What follows an instruction.
@@ -137,8 +139,18 @@ fn lower(insn: &Instruction, offset: u64, modes: Modes) -> Decoded {
     }
 }
 
+/// Whether an instruction came with x86-64-v2 (System V ABI for x86-64, "Micro-Architecture Levels").
+fn needs_v2(insn: &Instruction) -> bool {
+    use CpuidFeature::{CMPXCHG16B, POPCNT, SSE3, SSE4_1, SSE4_2, SSSE3};
+    matches!(insn.mnemonic(), Mnemonic::Lahf | Mnemonic::Sahf)
+        || insn.cpuid_features().iter().any(|f| matches!(*f, CMPXCHG16B | POPCNT | SSE3 | SSE4_1 | SSE4_2 | SSSE3))
+}
+
 /// Asks each topic in turn.
 fn dispatch(insn: &Instruction, op: &mut Op, modes: Modes) -> Lowered {
+    if modes.no_v2 && needs_v2(insn) {
+        return Some((crate::exec::undefined, Flow::End(None)));
+    }
     if let Some(trap) = crate::exec::fp_trap(insn, modes) {
         return Some((trap, Flow::End(None)));
     }
