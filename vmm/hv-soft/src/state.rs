@@ -9,7 +9,7 @@ use crate::cpu::{Cpu, canonical, seg};
 use crate::cpuid;
 use crate::engine::Engine;
 use crate::flags::bit;
-use crate::op::slot;
+use crate::op::{Res, slot};
 use crate::spec::{cr0, cr4, efer, pte};
 use crate::sys::exception::{Exception, Origin};
 use crate::sys::msr::index;
@@ -99,7 +99,7 @@ impl Engine {
 
     /// Replaces the whole state.
     pub(crate) fn restore(&mut self, s: &VcpuState) -> Result<(), HvError> {
-        if let Some(e) = &self.waiting {
+        if let Some(e) = self.waiting.as_ref().or(self.found.as_ref()) {
             return Err(HvError::ExitInFlight { exit: Exit::name(e) });
         }
         check_state(s, &self.cpu)?;
@@ -114,7 +114,7 @@ impl Engine {
         cpu.lapic = lapic;
         for &n in &SAVED_MSRS {
             for &(_, v) in s.msrs.iter().filter(|(i, _)| *i == n) {
-                if cpu.write_msr(n, v).is_err() {
+                if cpu.restore_msr(n, v).is_err() {
                     return Err(bad("msrs", format!("value {v:#x} does not fit MSR {n:#x}")));
                 }
             }
@@ -265,6 +265,16 @@ impl Lapic {
 }
 
 impl Cpu {
+    /// Puts a saved MSR back. The wall clock is filled when the guest writes its MSR and at no other time (Linux
+    /// Documentation/virt/kvm/x86/msr.rst): by now the guest may use that memory for something else.
+    fn restore_msr(&mut self, n: u32, v: u64) -> Res {
+        if n == index::KVM_WALL_CLOCK {
+            self.msrs.wall_clock = v;
+            return Ok(());
+        }
+        self.write_msr(n, v)
+    }
+
     fn save_regs(&self) -> Regs {
         let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, ..] = self.regs;
         let (rip, rflags) = (self.rip, self.rflags());
