@@ -1,0 +1,70 @@
+//! An idle guest on the soft back end costs next to nothing.
+
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use supermachine_vmm_api::{Client, Reply, Request, State};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Time that the guest gets to finish its start, then the time that is measured.
+const SETTLE: Duration = Duration::from_secs(6);
+const MEASURED: Duration = Duration::from_secs(6);
+/// `/proc` counts in hundredths of a second (`USER_HZ`), on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn provided(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `make test`"))
+}
+
+/// User and system time of the process so far, in ticks.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
+    // Fields 14 and 15; the name before `)` may hold spaces (proc_pid_stat(5)).
+    let after = stat.rsplit(')').next().expect("text");
+    after.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn an_idle_guest_uses_less_than_a_hundredth_of_a_core() {
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let control = dir.path().join("control.sock");
+    let child = Command::new(env!("CARGO_BIN_EXE_supermachine-vmm"))
+        .arg(format!("--kernel={}", provided("SUPERMACHINE_TEST_KERNEL")))
+        .arg(format!("--initramfs={}", provided("SUPERMACHINE_TEST_INITRAMFS")))
+        .arg(format!("--control={}", control.display()))
+        .stdin(Stdio::null())
+        .spawn();
+    let machine = Machine(child.expect("the vmm starts"));
+    let start = Instant::now();
+    let status = loop {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for a running guest");
+        // The process makes its socket when it can; nothing announces that.
+        sleep(Duration::from_millis(20));
+        let Ok(mut client) = Client::connect(&control, "idle test") else { continue };
+        match client.request(&Request::Status {}).expect("a reply") {
+            Reply::Status(status) if status.state == State::Running => break status,
+            _ => {}
+        }
+    };
+    if status.hypervisor != "soft" {
+        println!("skipped: the hypervisor is {}, and this is a promise of soft", status.hypervisor);
+        return;
+    }
+    sleep(SETTLE);
+    let (before, begun) = (cpu_ticks(machine.0.id()), Instant::now());
+    sleep(MEASURED);
+    let used = (cpu_ticks(machine.0.id()) - before) as f64 / TICKS_PER_SECOND;
+    let share = used / begun.elapsed().as_secs_f64();
+    println!("an idle guest uses {:.2} % of a core", share * 100.0);
+    assert!(share < 0.01, "an idle guest uses {:.2} % of a core", share * 100.0);
+}
