@@ -1,7 +1,7 @@
 # The few commands of this repository; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo setup kernel guest build run-guest test testbed check-macos fuzz fuzz-soft
+.PHONY: help demo setup kernel guest build run-guest test testbed check-macos fuzz fuzz-soft bench-soft
 
 CMD ?= uname -a
 SECONDS ?= 60
@@ -48,3 +48,6 @@ fuzz-soft: ## compare the soft CPU with this machine's own for SECONDS=60, one i
 	cargo build --release --quiet -p supermachine-soft-oracle
 	@for mode in "" --blocks; do for model in v1 v2; do \
 		$${CARGO_TARGET_DIR:-target}/release/soft-oracle --seconds $$(( ($(SECONDS) + 3) / 4 )) --model $$model $$mode || exit 1; done; done
+
+bench-soft: setup build ## measure the soft back end against QEMU's emulator; fails while a bound is missed
+	@conformance/bench-soft
