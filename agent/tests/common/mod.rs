@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, FrameReader, FrameWriter};
 use supermachine_agent_protocol::spec::MAX_PAYLOAD;
@@ -99,12 +100,12 @@ impl Agent {
 
     /// Asserts that the agent soon has this many descriptors open.
     pub(crate) fn assert_descriptors(&self, count: usize) {
-        // It closes its end a moment after ours; each round is a connection handled after that.
-        let reached = (0..100).any(|_| {
-            drop(self.session());
-            self.descriptors() == count
-        });
-        assert!(reached, "{} descriptors are open, not {count}", self.descriptors());
+        // It closes its ends a moment after ours, and nothing tells us when.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.descriptors() != count {
+            assert!(Instant::now() < deadline, "{} descriptors are open, not {count}", self.descriptors());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Asserts that the agent serves on and soon has no child, dead or alive.
