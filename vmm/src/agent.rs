@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, FrameReader};
 use supermachine_agent_protocol::spec::{AGENT_PORT, MAX_HELLO, VERSION};
-use supermachine_agent_protocol::{Control, FrameKind, Hello};
+use supermachine_agent_protocol::{Control, FrameKind, Hello, Request};
 use supermachine_devices::vsock::{ConnectError, Vsock};
 
 use crate::attach::Attached;
@@ -56,6 +56,11 @@ impl Agent {
         let mut link = Connection::new(socket.try_clone()?, socket, FRAME_MAX);
         link.hello(&Hello::new(SOFTWARE))?;
         Ok(link)
+    }
+
+    /// Asks the guest to end in good order; returns when it has begun to. Blocks while the guest does not answer.
+    pub fn shutdown(&self) -> Result<(), AgentError> {
+        Ok(self.call()?.request_done(&Request::Shutdown {})?)
     }
 
     /// Opens a stream to a port of the guest. If nobody listens there, the stream ends at once.

@@ -115,12 +115,7 @@ impl Server {
             return Err(refusal(ErrorCode::Unavailable, message));
         }
         if self.life.begin_stop() {
-            let asked = self
-                .life
-                .agent()
-                .call()
-                .and_then(|mut link| Ok(link.request_done(&supermachine_agent_protocol::Request::Shutdown {})?));
-            asked.map_err(|error| {
+            self.life.agent().shutdown().map_err(|error| {
                 self.life.cancel_stop();
                 refusal(ErrorCode::Unavailable, ending::chain(&error))
             })?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::net::UnixStream;
 use supermachine_agent_protocol::blocking::FrameWriter;
-use supermachine_agent_protocol::{Frame, Hello, Request, Signal};
+use supermachine_agent_protocol::{Frame, Hello, Signal};
 
 use crate::agent::{self, Agent, AgentError};
 use crate::ending::{self, Ending};
@@ -120,8 +120,7 @@ impl Lifecycle {
         self.begin_stop();
         let asking = self.clone();
         let ask = move || {
-            let asked = asking.agent().call().and_then(|mut link| Ok(link.request_done(&Request::Shutdown {})?));
-            if let Err(error) = asked {
+            if let Err(error) = asking.agent().shutdown() {
                 log::warn!("the guest cannot be asked to end: {}", ending::chain(&error));
                 asking.end(Ending::Killed);
             }
