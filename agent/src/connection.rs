@@ -1,22 +1,28 @@
 //! One connection of the host's: hello, one request, and if that is an exec, the process's frames.
 
+mod held;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
+use supermachine_agent_protocol::container::Container;
 use supermachine_agent_protocol::spec::{MAX_HELLO, MAX_OUTPUT, MAX_PAYLOAD, MAX_STDIN, VERSION};
 use supermachine_agent_protocol::{
-    Close, Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Request, Signal, Window,
-    WindowSize, encode_json,
+    Close, Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Identity, Request,
+    Signal, Window, WindowSize, encode_json,
 };
 
+use crate::container::{Group, Running};
 use crate::mount::mount;
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Watch};
-use crate::process::{Child, Process};
-use crate::spawn::{bad_request, os_error, spawn};
+use crate::process::{Child, Process, Progress};
+use crate::reply::{Step, bad_request, failed, unavailable};
+use crate::spawn::{Spawned, spawn};
 use crate::sys;
 
 /// Output that may wait for the host before the process has to.
@@ -33,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) scratch: Vec<u8>,
     /// Our hello.
     pub(crate) hello: Hello,
+    /// The guest's container, until its end was told.
+    pub(crate) container: Option<Running>,
     /// Set when the host asked for the end: the connection that waits for it to be answered.
     pub(crate) shutdown: Option<u64>,
 }
@@ -44,6 +52,8 @@ pub(crate) enum Verdict {
     Keep,
     /// It is over: drop it.
     Gone,
+    /// Its host wants to take the container over.
+    Attach,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,8 @@ enum State {
     Hello,
     /// The host's request is due.
     Request,
+    /// The host wants to take the container over, whose own connection does the rest.
+    Attaching,
     /// A process and its frames.
     Exec(Box<Process>),
     /// Everything is queued: send it, say that this was all, and wait for the host to close.
@@ -72,6 +84,8 @@ pub(crate) struct Connection {
     state: State,
     /// A child that outlives its session and must be reaped by the server.
     orphan: Option<Child>,
+    /// Whether the host of a held container went with the machine that was saved.
+    is_lost: bool,
 }
 
 impl Connection {
@@ -87,7 +101,7 @@ impl Connection {
 
     fn new(id: u64, socket: Watch, hello: &Hello, state: State) -> Self {
         let (decoder, pending, out) = (Decoder::new(MAX_HELLO), Vec::new(), Outbox::default());
-        let mut connection = Self { id, socket, decoder, pending, out, state, orphan: None };
+        let mut connection = Self { id, socket, decoder, pending, out, state, orphan: None, is_lost: false };
         connection.put_json(FrameKind::Control, &Control::Hello(hello.clone()));
         connection
     }
@@ -100,19 +114,23 @@ impl Connection {
 
     /// Handles an event of one of its descriptors.
     pub(crate) fn on_event(&mut self, cx: &mut Context, source: Source, flags: EpollFlags) -> Verdict {
-        if source == Source::Socket && self.on_socket(cx, flags) == Verdict::Gone {
+        if source == Source::Socket && self.on_socket(cx, flags) == Verdict::Gone && !self.lose_host() {
             return Verdict::Gone;
         }
         match (source, &mut self.state) {
-            (Source::Start, State::Exec(process)) => match process.on_report() {
-                Ok(true) => {
-                    let pid = process.pid();
-                    self.put_json(FrameKind::Control, &Control::Started { pid });
+            (Source::Start, State::Exec(process)) => {
+                let progress = process.on_report(&cx.poller, self.id);
+                if let Err(error) = progress.and_then(|progress| self.on_progress(cx, progress)) {
+                    self.fail(cx, error);
                 }
-                Ok(false) => {}
-                Err(error) => self.refuse(&error),
-            },
-            (Source::Exit, State::Exec(process)) => process.on_exit(),
+            }
+            (Source::Exit | Source::Group, State::Exec(process)) => {
+                let gone_on = if source == Source::Exit { process.on_exit() } else { process.on_group() };
+                if let Err(error) = gone_on {
+                    self.refuse(&error);
+                    self.forget_container(cx);
+                }
+            }
             (Source::Exit, _) => self.orphan = self.orphan.take().filter(Child::still_runs),
             (Source::Stdout, State::Exec(process)) => {
                 process.on_output(FrameKind::Stdout, &mut cx.scratch, &mut self.out);
@@ -123,7 +141,23 @@ impl Connection {
             // Standard input is written when everything settles.
             _ => {}
         }
-        self.settle(cx).unwrap_or(Verdict::Gone)
+        let settled = self.settle(cx);
+        // A container that is held outlives its connection.
+        settled.unwrap_or_else(|_| if self.lose_host() { Verdict::Keep } else { Verdict::Gone })
+    }
+
+    fn on_progress(&mut self, cx: &mut Context, progress: Progress) -> Step {
+        let State::Exec(process) = &self.state else { return Ok(()) };
+        let pid = process.pid();
+        match (progress, &mut cx.container) {
+            (Progress::Created, Some(container)) => {
+                container.built()?;
+                self.put_json(FrameKind::Control, &Control::Created { pid });
+            }
+            (Progress::Started, _) => self.put_json(FrameKind::Control, &Control::Started { pid }),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn on_socket(&mut self, cx: &mut Context, flags: EpollFlags) -> Verdict {
@@ -159,12 +193,16 @@ impl Connection {
                 while process.must_drain() && self.out.len() < HIGH_WATER {
                     process.on_output(FrameKind::Stdout, &mut cx.scratch, &mut self.out);
                 }
+                if let Some(number) = process.take_held() {
+                    let _ = self.out.append(|bytes| encode_json(FrameKind::Control, &Control::Held { number }, bytes));
+                }
                 process.tell_exit(&mut self.out);
                 if process.is_finished() {
                     self.close();
+                    self.forget_container(cx);
                 }
             }
-            if !matches!(self.state, State::Announcing { connected: false }) {
+            if !matches!(self.state, State::Announcing { connected: false }) && !self.is_lost {
                 self.out.write_to(&self.socket)?;
             }
             let State::Exec(process) = &self.state else { break };
@@ -176,7 +214,7 @@ impl Connection {
         }
         self.half_close();
         self.watch()?;
-        Ok(Verdict::Keep)
+        Ok(if matches!(self.state, State::Attaching) { Verdict::Attach } else { Verdict::Keep })
     }
 
     fn take_frames(&mut self, cx: &mut Context) {
@@ -203,7 +241,7 @@ impl Connection {
         match &self.state {
             State::Hello | State::Request => true,
             State::Exec(process) => !process.is_congested(),
-            State::Closing { .. } | State::Announcing { .. } => false,
+            State::Attaching | State::Closing { .. } | State::Announcing { .. } => false,
         }
     }
 
@@ -212,7 +250,7 @@ impl Connection {
             State::Hello => self.on_hello(frame),
             State::Request => self.on_request(cx, frame),
             State::Exec(process) => on_process_frame(process, frame),
-            State::Closing { .. } | State::Announcing { .. } => Ok(()),
+            State::Attaching | State::Closing { .. } | State::Announcing { .. } => Ok(()),
         }
     }
 
@@ -236,9 +274,40 @@ impl Connection {
         let parsed = frame.expect(FrameKind::Request).and_then(|frame| frame.parse_json::<Request>());
         match parsed.map_err(|error| broken(&error))? {
             Request::Exec(exec) => return self.exec(cx, &exec),
+            Request::Identify(identity) => {
+                crate::identity::assume(&identity)?;
+                let Identity { generation, .. } = identity;
+                self.put_json(FrameKind::Control, &Control::Identified { generation });
+                // Another request may follow.
+                return Ok(());
+            }
             Request::Ping {} => self.put_json(FrameKind::Control, &Control::Pong {}),
             Request::Mount(request) => {
                 mount(&request)?;
+                self.put_json(FrameKind::Control, &Control::Ok {});
+            }
+            Request::Create(spec) => return self.create(cx, &spec),
+            Request::Attach {} => {
+                self.state = State::Attaching;
+                return Ok(());
+            }
+            Request::Start {} | Request::Hold { .. } | Request::Release {} => {
+                return Err(bad_request("start, hold and release follow a create on the same connection"));
+            }
+            Request::KillAll { signal } => {
+                container(cx)?.kill_all(signal)?;
+                self.put_json(FrameKind::Control, &Control::Ok {});
+            }
+            Request::Processes {} => {
+                let processes = container(cx)?.processes();
+                self.put_json(FrameKind::Control, &Control::Processes(processes));
+            }
+            Request::Usage {} => {
+                let usage = container(cx)?.usage();
+                self.put_json(FrameKind::Control, &Control::Usage(Box::new(usage)));
+            }
+            Request::Update(resources) => {
+                container(cx)?.update(&resources)?;
                 self.put_json(FrameKind::Control, &Control::Ok {});
             }
             Request::Shutdown {} => {
@@ -250,16 +319,47 @@ impl Connection {
         Ok(())
     }
 
-    fn exec(&mut self, cx: &mut Context, exec: &Exec) -> Result<(), ErrorReply> {
+    fn exec(&mut self, cx: &mut Context, exec: &Exec) -> Step {
+        let spawned = if exec.container { container(cx)?.exec(exec)? } else { spawn(exec)? };
+        self.take_over(cx, spawned, None)
+    }
+
+    fn create(&mut self, cx: &mut Context, spec: &Container) -> Step {
+        if cx.container.is_some() {
+            return Err(unavailable("the guest has a container already"));
+        }
+        let (container, spawned) = Running::create(self.id, spec)?;
+        let group = container.group();
+        cx.container = Some(container);
+        self.take_over(cx, spawned, Some(group)).inspect_err(|_| cx.container = None)
+    }
+
+    /// The connection is the process's from here on.
+    fn take_over(&mut self, cx: &Context, spawned: Spawned, group: Option<Rc<Group>>) -> Step {
         self.decoder.set_max_payload(MAX_STDIN);
-        let spawned = spawn(exec)?;
         let pid = spawned.pid;
-        let process = Process::new(&cx.poller, self.id, spawned).map_err(|error| {
-            sys::kill_and_reap(pid);
-            os_error("cannot watch the process", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-        })?;
+        let process = Process::new(&cx.poller, self.id, spawned, group)
+            .inspect_err(|_| sys::kill_and_reap(pid))
+            .map_err(failed(|| "cannot watch the process".to_owned()))?;
         self.state = State::Exec(Box::new(process));
         Ok(())
+    }
+
+    /// A process did not come to its program.
+    fn fail(&mut self, cx: &mut Context, error: ErrorReply) {
+        let told = match &mut self.state {
+            State::Exec(process) => process.fail(error),
+            _ => Err(error),
+        };
+        if let Err(error) = told {
+            self.refuse(&error);
+            self.forget_container(cx);
+        }
+    }
+
+    /// Nothing is left of the container that lived with this connection, if one did.
+    fn forget_container(&self, cx: &mut Context) {
+        cx.container = cx.container.take().filter(|container| container.connection != self.id);
     }
 
     /// Tells the host what is wrong and ends the conversation.
@@ -308,10 +408,12 @@ impl Connection {
             State::Hello | State::Request | State::Announcing { .. } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: true } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: false } => EpollFlags::empty(),
+            State::Attaching => EpollFlags::empty(),
+            State::Exec(_) if self.is_lost => EpollFlags::empty(),
             State::Exec(process) if process.is_congested() => EpollFlags::EPOLLRDHUP,
             State::Exec(_) => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
         };
-        if !self.out.is_empty() {
+        if !self.out.is_empty() && !self.is_lost {
             wanted |= EpollFlags::EPOLLOUT;
         }
         self.socket.want(wanted)
@@ -321,6 +423,10 @@ impl Connection {
         // Our own messages are short and always serialize.
         let _ = self.out.append(|bytes| encode_json(kind, message, bytes));
     }
+}
+
+fn container(cx: &mut Context) -> Step<&mut Running> {
+    cx.container.as_mut().ok_or_else(|| unavailable("the guest has no container"))
 }
 
 fn on_process_frame(process: &mut Process, frame: Frame) -> Result<(), ErrorReply> {
@@ -348,6 +454,12 @@ fn on_process_frame(process: &mut Process, frame: Frame) -> Result<(), ErrorRepl
             let Signal(number) = Signal::try_from(&frame).map_err(|error| broken(&error))?;
             if process.signal(number) { Ok(()) } else { Err(bad_request(format!("there is no signal {number}"))) }
         }
+        FrameKind::Request => match frame.parse_json().map_err(|error| broken(&error))? {
+            Request::Start {} => process.start(),
+            Request::Hold { number } => process.hold(number),
+            Request::Release {} => process.release().map_err(failed(|| "let the container go on".to_owned())),
+            _ => Err(bad_request("only a start, a hold or a release may follow another request")),
+        },
         other => Err(bad_request(format!("{other} frame while a process runs"))),
     }
 }

@@ -3,14 +3,18 @@
 //! One thread, one epoll loop: a connection is a small state machine, and nothing a peer sends ends more than
 //! its own connection. See `docs/agent-protocol.md`.
 
+mod attributes;
 mod connection;
+mod container;
 mod error;
+mod identity;
 mod limits;
 mod log;
 mod mount;
 mod outbox;
 mod poller;
 mod process;
+mod reply;
 mod server;
 mod socket;
 mod spawn;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use supermachine_agent_protocol::{ErrorReply, Mount};
 
-use crate::spawn::{bad_request, os_error};
+use crate::reply::{bad_request, os_error};
 
 /// Flag options by name: what they set, and what they clear.
 const FLAGS: [(&str, MsFlags, MsFlags); 17] = {

@@ -21,6 +21,8 @@ pub(crate) enum Source {
     Stdout,
     /// The process's standard error.
     Stderr,
+    /// Changes of the control group of the container whose first process it is.
+    Group,
 }
 
 /// Whom an event is for. Ids are never used twice, so a late event of a closed connection finds nobody.
@@ -32,8 +34,8 @@ pub(crate) struct Token {
     pub(crate) source: Source,
 }
 
-const SOURCES: [Source; 6] =
-    [Source::Socket, Source::Start, Source::Exit, Source::Stdin, Source::Stdout, Source::Stderr];
+const SOURCES: [Source; 7] =
+    [Source::Socket, Source::Start, Source::Exit, Source::Stdin, Source::Stdout, Source::Stderr, Source::Group];
 
 impl Token {
     fn pack(self) -> u64 {
@@ -101,6 +103,13 @@ impl Watch {
         }
         self.wanted = wanted;
         Ok(())
+    }
+
+    /// The same descriptor for somebody else; it is not watched until [`Watch::want`].
+    pub(crate) fn hand_over(mut self, token: Token) -> io::Result<Self> {
+        self.want(EpollFlags::empty())?;
+        self.token = token;
+        Ok(self)
     }
 }
 

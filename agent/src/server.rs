@@ -52,7 +52,7 @@ impl Server {
             orphans: HashMap::new(),
             next_id: FIRST_CONNECTION,
             max_connections: limits::max_connections(),
-            cx: Context { poller, scratch: vec![0; SCRATCH], hello: our_hello(), shutdown: None },
+            cx: Context { poller, scratch: vec![0; SCRATCH], hello: our_hello(), container: None, shutdown: None },
         };
         server.announce();
         Ok(server)
@@ -125,15 +125,51 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token.id) else {
             if self.orphans.get(&token.id).is_some_and(|child| !child.still_runs()) {
                 self.orphans.remove(&token.id);
+                self.forget_container_of(token.id);
             }
             return;
         };
-        if connection.on_event(&mut self.cx, token.source, flags) == Verdict::Gone {
-            let gone = self.connections.remove(&token.id);
-            if let Some(child) = gone.and_then(|mut connection| connection.take_child()) {
-                self.orphans.insert(token.id, child);
+        let verdict = connection.on_event(&mut self.cx, token.source, flags);
+        self.judge(token.id, verdict);
+    }
+
+    fn judge(&mut self, id: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::Gone => self.drop_connection(id),
+            Verdict::Attach => self.attach(id),
+        }
+    }
+
+    fn drop_connection(&mut self, id: u64) {
+        let gone = self.connections.remove(&id);
+        match gone.and_then(|mut connection| connection.take_child()) {
+            Some(child) => drop(self.orphans.insert(id, child)),
+            None => self.forget_container_of(id),
+        }
+    }
+
+    /// The host of connection `id` wants the container that is held.
+    fn attach(&mut self, id: u64) {
+        let Some(mut host) = self.connections.remove(&id) else { return };
+        let holder = self.cx.container.as_ref().map(|container| container.connection);
+        let held = holder.and_then(|holder| self.connections.get_mut(&holder)).filter(|held| held.is_held());
+        match (holder, held) {
+            (Some(holder), Some(held)) => {
+                let verdict = held.attach(&mut self.cx, host);
+                self.judge(holder, verdict);
+            }
+            _ => {
+                if host.refuse_attach(&mut self.cx) == Verdict::Keep {
+                    self.connections.insert(id, host);
+                }
             }
         }
+    }
+
+    /// The first process of a container is reaped, and nobody is left to ask about it.
+    fn forget_container_of(&mut self, connection: u64) {
+        self.cx.container = self.cx.container.take().filter(|container| container.connection != connection);
     }
 }
 

@@ -54,6 +54,13 @@ pub(crate) fn set_window_size(terminal: impl AsFd, size: WindowSize) -> io::Resu
     checked(result)
 }
 
+/// Lets the other end of a pseudo-terminal be opened.
+pub(crate) fn unlock_terminal(master: impl AsFd) -> io::Result<()> {
+    let locked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int, and `locked` is one.
+    checked(unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) })
+}
+
 /// Opens the other end of a pseudo-terminal without a path, so whatever is mounted at `/dev/pts`.
 pub(crate) fn open_terminal(master: impl AsFd) -> io::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
@@ -67,6 +74,22 @@ pub(crate) fn open_terminal(master: impl AsFd) -> io::Result<OwnedFd> {
 pub(crate) fn kill(pid: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: the call takes two integers.
     checked(unsafe { libc::kill(pid, signal) })
+}
+
+/// Whether a signal ends a process that does nothing about it.
+pub(crate) fn ends_by_default(signal: libc::c_int) -> bool {
+    let others = [
+        0,
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    (1..=64).contains(&signal) && !others.contains(&signal)
 }
 
 /// Reaps the child `pid` if it has ended.
@@ -89,6 +112,89 @@ pub(crate) fn kill_and_reap(pid: libc::pid_t) {
     let _ = kill(pid, libc::SIGKILL);
     // SAFETY: waitpid may be given no place for the status.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+/// Most bytes of one [`add_entropy`].
+const ENTROPY_MAX: usize = supermachine_agent_protocol::identity::ENTROPY_MAX;
+
+/// The kernel's `struct rand_pool_info` with its buffer.
+#[repr(C)]
+struct Entropy {
+    bits: libc::c_int,
+    bytes: libc::c_int,
+    buffer: [u8; ENTROPY_MAX],
+}
+
+/// Adds bytes to the kernel's pool and counts all their bits.
+pub(crate) fn add_entropy(random: RawFd, bytes: &[u8]) -> io::Result<()> {
+    let mut entropy = Entropy { bits: 0, bytes: 0, buffer: [0; ENTROPY_MAX] };
+    let space = entropy.buffer.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+    space.copy_from_slice(bytes);
+    entropy.bytes = libc::c_int::try_from(bytes.len()).map_err(io::Error::other)?;
+    entropy.bits = entropy.bytes.saturating_mul(8);
+    // SAFETY: RNDADDENTROPY reads the two numbers and then as many bytes as the second says, which is at most the buffer.
+    checked(unsafe { libc::ioctl(random, RNDADDENTROPY, &raw const entropy) })
+}
+
+/// Has the kernel's generator take its pool into use at once.
+pub(crate) fn reseed(random: RawFd) -> io::Result<()> {
+    // SAFETY: RNDRESEEDCRNG takes no argument.
+    checked(unsafe { libc::ioctl(random, RNDRESEEDCRNG) })
+}
+
+/// `_IOW('R', 0x03, int[2])` and `_IO('R', 0x07)` of `linux/random.h`; the request's type is the C library's.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+/// `BLKPG`, `BLKPG_ADD_PARTITION` and `BLKPG_DEL_PARTITION` of `linux/blkpg.h`, `BLKROSET` of `linux/fs.h`.
+const BLKPG: libc::Ioctl = 0x1269;
+const ADD_PARTITION: libc::c_int = 1;
+const DEL_PARTITION: libc::c_int = 2;
+const BLKROSET: libc::Ioctl = 0x125d;
+
+/// `struct blkpg_partition` of `linux/blkpg.h`.
+#[repr(C)]
+struct Partition {
+    start: libc::c_longlong,
+    length: libc::c_longlong,
+    number: libc::c_int,
+    names: [[u8; 64]; 2],
+}
+
+/// `struct blkpg_ioctl_arg` of `linux/blkpg.h`.
+#[repr(C)]
+struct PartitionArgument {
+    operation: libc::c_int,
+    flags: libc::c_int,
+    length: libc::c_int,
+    data: *mut Partition,
+}
+
+/// Makes a part of a block device, in bytes, its partition `number`, instead of what that was before.
+pub(crate) fn add_partition(disk: impl AsFd, number: u8, start: u64, length: u64) -> io::Result<()> {
+    let bytes = |count: u64| libc::c_longlong::try_from(count).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+    let (start, length) = (bytes(start)?, bytes(length)?);
+    let mut data = Partition { start, length, number: number.into(), names: [[0; 64]; 2] };
+    let mut call = |operation| {
+        let length = size_of::<Partition>() as libc::c_int;
+        let argument = PartitionArgument { operation, flags: 0, length, data: &raw mut data };
+        // SAFETY: BLKPG reads the argument and the partition it points to; both are locals of the kernel's shape that
+        // outlive the call.
+        checked(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKPG, &raw const argument) })
+    };
+    match call(ADD_PARTITION) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            call(DEL_PARTITION)?;
+            call(ADD_PARTITION)
+        }
+        other => other,
+    }
+}
+
+/// Lets nobody write to a block device, the kernel's own file systems included.
+pub(crate) fn set_disk_read_only(disk: impl AsFd) -> io::Result<()> {
+    let read_only: libc::c_int = 1;
+    // SAFETY: BLKROSET reads one int, and `read_only` is one.
+    checked(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKROSET, &raw const read_only) })
 }
 
 fn checked(result: libc::c_int) -> io::Result<()> {

@@ -7,6 +7,7 @@
 pub mod balloon;
 pub mod blk;
 mod effects;
+pub mod fs;
 #[cfg(test)]
 mod fuzz;
 pub mod i8042;

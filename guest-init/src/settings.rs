@@ -19,6 +19,10 @@ const HOSTNAME: &str = "supermachine";
 /// Soft and hard limit of open files: small by default for programs that walk them all, and can be raised.
 const NOFILE: (u64, u64) = (1024, 1 << 20);
 
+/// Compaction ahead of need looks at memory twice a second, for as long as the guest lives; without it memory is compacted
+/// when somebody asks for a large page.
+const COMPACT_AHEAD: (&str, &str) = ("/proc/sys/vm/compaction_proactiveness", "0");
+
 /// What the agent and its processes inherit. All controllers are enabled while no group has a process yet:
 /// afterwards the kernel would have to move it.
 pub(crate) fn before_agent() -> Result<(), InitError> {
@@ -32,6 +36,8 @@ pub(crate) fn before_agent() -> Result<(), InitError> {
 
 /// What only the containers need.
 pub(crate) fn after_agent() -> Result<(), InitError> {
+    let (name, off) = COMPACT_AHEAD;
+    fs::write(name, off).map_err(InitError::file(name))?;
     sethostname(HOSTNAME).map_err(InitError::os("set the host name"))?;
     loopback_up().map_err(InitError::os("bring the loopback interface up"))?;
     for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, FrameReader};
@@ -12,6 +12,7 @@ use supermachine_devices::vsock::{ConnectError, Vsock};
 
 use crate::attach::Attached;
 use crate::backend::vsock::Streams;
+use crate::leash::Cut;
 
 /// How this program names itself to peers.
 pub const SOFTWARE: &str = concat!("supermachine-vmm ", env!("CARGO_PKG_VERSION"));
@@ -32,6 +33,9 @@ pub enum AgentError {
     /// The agent refused, or broke the protocol.
     #[error(transparent)]
     Conversation(#[from] ConnectionError),
+    /// The conversation was cut short.
+    #[error(transparent)]
+    Cut(#[from] Cut),
 }
 
 /// A conversation with the agent, after the hellos.
@@ -42,17 +46,38 @@ pub type Link = Connection<UnixStream, UnixStream>;
 pub struct Agent {
     vsock: Arc<Attached<Vsock>>,
     streams: Arc<Streams>,
+    /// A conversation that has come as far as the hellos.
+    kept: Arc<Mutex<Option<Link>>>,
 }
 
 impl Agent {
     /// An agent behind this vsock device.
     pub fn new(vsock: Arc<Attached<Vsock>>, streams: Arc<Streams>) -> Self {
-        Self { vsock, streams }
+        Self { vsock, streams, kept: Arc::default() }
+    }
+
+    /// Keeps a conversation whose next request is still to come, for whoever asks next.
+    pub fn keep(&self, link: Link) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+    }
+
+    /// The conversation that was kept, if one was.
+    pub fn kept(&self) -> Option<Link> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Calls the agent and exchanges hellos. Blocks while the guest does not answer.
     pub fn call(&self) -> Result<Link, AgentError> {
-        let socket = self.connect(AGENT_PORT)?;
+        Self::greet(self.dial()?)
+    }
+
+    /// Opens a stream to the agent, whose hello is still to come.
+    pub fn dial(&self) -> Result<UnixStream, AgentError> {
+        self.connect(AGENT_PORT)
+    }
+
+    /// Exchanges hellos.
+    pub fn greet(socket: UnixStream) -> Result<Link, AgentError> {
         let mut link = Connection::new(socket.try_clone()?, socket, FRAME_MAX);
         link.hello(&Hello::new(SOFTWARE))?;
         Ok(link)

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use supermachine_devices::i8042::{I8042, I8042Effect};
 use supermachine_devices::rtc::Rtc;
-use supermachine_devices::serial::Serial;
+use supermachine_devices::serial::{Serial, SerialState};
 use supermachine_devices::virtio::{MmioDevice, Transport, VirtioDevice};
-use supermachine_devices::{Effects, GuestMemory};
+use supermachine_devices::{Effects, GuestMemory, RestoreError};
 use supermachine_hv::Vm;
 
 use crate::backend::console::Console;
@@ -67,9 +67,9 @@ pub struct Attached<D> {
 }
 
 impl<D: VirtioDevice> Attached<D> {
-    /// Puts `device` behind a transport in its reset state.
-    pub fn new(device: D, index: usize, memory: GuestMemory, line: IrqLine, events: EventSender) -> Self {
-        let transport = Mutex::new(Transport::new(device));
+    /// Attaches a device behind its transport, new or restored.
+    pub fn new(transport: Transport<D>, index: usize, memory: GuestMemory, line: IrqLine, events: EventSender) -> Self {
+        let transport = Mutex::new(transport);
         Self { transport, memory, line, events, index, failed: AtomicBool::new(false), queued: AtomicBool::new(false) }
     }
 
@@ -82,21 +82,32 @@ impl<D: VirtioDevice> Attached<D> {
         result
     }
 
+    /// Does a host operation on the device that is no news to the guest.
+    pub fn quietly<R>(&self, operation: impl FnOnce(&mut D) -> R) -> R {
+        operation(self.lock().device_mut())
+    }
+
     /// Looks at the device.
     pub fn inspect<R>(&self, look: impl FnOnce(&D) -> R) -> R {
         look(self.lock().device())
     }
 
+    /// Keeps everybody else off the device: while the value lives it neither works nor raises interrupts.
+    pub fn quiesce(&self) -> MutexGuard<'_, Transport<D>> {
+        self.lock()
+    }
+
+    /// Whoever has the lock finds no interrupt still on its way: it is raised before the lock is given back.
     fn carry_out(&self, effects: Effects, mut transport: MutexGuard<'_, Transport<D>>) {
         if let Some(failure) = transport.take_failure()
             && !self.failed.swap(true, Ordering::Relaxed)
         {
             log::warn!("virtio device {} stopped: {failure}", self.index);
         }
-        drop(transport);
         if effects.interrupt {
             self.line.pulse();
         }
+        drop(transport);
         if effects.again && !self.queued.swap(true, Ordering::Relaxed) {
             self.events.send(Event::Service(self.index));
         }
@@ -139,6 +150,19 @@ impl SerialPort {
     /// A port in its reset state.
     pub fn new(line: IrqLine, console: Arc<Console>) -> Self {
         Self { serial: Mutex::new(Serial::new()), line, console }
+    }
+
+    /// A port as it was saved.
+    ///
+    /// # Errors
+    /// The state is not one that a guest can bring the port into.
+    pub fn restore(state: SerialState, line: IrqLine, console: Arc<Console>) -> Result<Self, RestoreError> {
+        Ok(Self { serial: Mutex::new(Serial::restore(state)?), line, console })
+    }
+
+    /// State to save, while no vCPU runs.
+    pub fn save(&self) -> SerialState {
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner).save()
     }
 
     fn with<R>(&self, access: impl FnOnce(&mut Serial) -> R) -> R {

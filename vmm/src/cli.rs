@@ -1,24 +1,26 @@
 //! The command line of `supermachine-vmm`.
 
+use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
 use supermachine_agent_protocol::spec::DEFAULT_PATH;
 use supermachine_agent_protocol::{Exec, User, WindowSize};
+use supermachine_vmm_api::terminal;
 
 use crate::choose::{self, Choice};
+use crate::logging::Format;
 use crate::root::ROOT;
 use crate::settings::{Disk, Settings};
-use crate::terminal;
 
 /// One microVM: boots a kernel and runs a command in it; its exit status is the command's.
 #[derive(Debug, Parser)]
 #[command(name = "supermachine-vmm", version)]
 pub struct Cli {
     /// Kernel: vmlinux (ELF) or bzImage.
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["restore", "probe"])]
+    kernel: Option<PathBuf>,
     /// Initial RAM file system with guest-init and the agent.
     #[arg(long, value_name = "FILE")]
     initramfs: Option<PathBuf>,
@@ -35,18 +37,44 @@ pub struct Cli {
     /// given several times.
     #[arg(long = "disk", value_name = "FILE[:ro|:rw]|none[:ro]")]
     disks: Vec<DiskArg>,
+    /// Give the machine the devices of a container, which `create` fills: eight empty disks and one for shared directories.
+    #[arg(long, conflicts_with_all = ["disks", "root_disk", "command"])]
+    container: bool,
     /// Make disk N, a squashfs image, the root of the command.
     #[arg(long, value_name = "N")]
     root_disk: Option<usize>,
     /// Unix socket to take control requests on.
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Descriptor of an inherited, connected Unix stream socket that is a control client from the start. If it closes
+    /// before a container was made, the machine ends.
+    #[arg(long, value_name = "N")]
+    control_fd: Option<RawFd>,
+    /// Append log lines, and what else would be said on stderr, to this file.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How lines of the log file look: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
     /// Unix socket for connections to vsock ports of the guest; calls of the guest to port N go to `PATH_N`.
     #[arg(long, value_name = "PATH")]
     vsock: Option<PathBuf>,
     /// Back end: auto, kvm, hvf or soft.
     #[arg(long, value_name = "NAME", env = choose::ENVIRONMENT, default_value = "auto")]
     hypervisor: Choice,
+    /// Go on from a snapshot instead of a boot: RAM, vCPUs and devices are the saved ones, disks are bound to them in
+    /// order.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kernel", "root_disk", "bake"])]
+    restore: Option<PathBuf>,
+    /// Boot, save the machine to this directory, which is made, and end.
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    bake: Option<PathBuf>,
+    /// A part of the key that the saved machine is for. May be given several times.
+    #[arg(long = "key", value_name = "NAME=VALUE", requires = "bake", value_parser = key_part)]
+    key: Vec<(String, String)>,
+    /// Print the name of the back end that the machine would run on, then that of its CPU model, and end.
+    #[arg(long)]
+    probe: bool,
     /// CPU model that the guest sees: soft-v1 or soft-v2, on the soft back end only.
     #[arg(long, value_name = "NAME")]
     cpu_model: Option<String>,
@@ -70,31 +98,61 @@ pub struct Cli {
     command: Vec<String>,
 }
 
+impl Cli {
+    /// The inherited control connection, if there is one.
+    pub fn control_fd(&self) -> Option<RawFd> {
+        self.control_fd
+    }
+
+    /// The back end to look for, if that is all that is asked.
+    pub fn probe(&self) -> Option<Choice> {
+        self.probe.then_some(self.hypervisor)
+    }
+
+    /// Whether the machine comes from a snapshot.
+    pub fn restores(&self) -> bool {
+        self.restore.is_some()
+    }
+
+    /// Where log lines go and how they look there; stderr without a file.
+    pub fn log(&self) -> Option<(PathBuf, Format)> {
+        self.log.clone().map(|path| (path, self.log_format))
+    }
+}
+
 impl From<Cli> for Settings {
     fn from(cli: Cli) -> Self {
         let main = (!cli.command.is_empty()).then(|| Exec {
             env: environment(cli.env, cli.tty),
             cwd: cli.cwd,
             user: cli.user.0,
-            tty: cli.tty.then(|| terminal::size().unwrap_or(WindowSize { rows: 24, cols: 80 })),
+            tty: cli.tty.then(|| terminal::size(std::io::stdin().as_fd()).unwrap_or(WindowSize { rows: 24, cols: 80 })),
             stdin: true,
             root: cli.root_disk.map(|_| ROOT.to_owned()),
             ..Exec::new(cli.command)
         });
         Self {
-            kernel: cli.kernel,
+            kernel: cli.kernel.unwrap_or_default(),
             initramfs: cli.initramfs,
             cmdline: cli.cmdline,
             memory_bytes: cli.memory.0,
             vcpus: cli.vcpus,
-            disks: cli.disks.into_iter().map(|disk| disk.0).collect(),
+            disks: match cli.container {
+                true => Disk::of_container(),
+                false => cli.disks.into_iter().map(|disk| disk.0).collect(),
+            },
+            shares: cli.container,
             root_disk: cli.root_disk,
             control: cli.control,
+            inherits_control: cli.control_fd.is_some(),
             vsock: cli.vsock,
             hypervisor: cli.hypervisor,
             cpu_model: cli.cpu_model,
             console: cli.console,
             main,
+            restore: cli.restore,
+            bake: cli.bake,
+            key: cli.key.into_iter().collect(),
         }
     }
 }
@@ -121,8 +179,15 @@ enum ArgError {
     Size(String),
     #[error("{0:?} is not UID or UID:GID, both numbers")]
     User(String),
+    #[error("{0:?} is not NAME=VALUE")]
+    Key(String),
     #[error("an empty file name")]
     Disk,
+}
+
+fn key_part(text: &str) -> Result<(String, String), ArgError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ArgError::Key(text.to_owned()))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -217,6 +282,15 @@ mod tests {
                 Disk::Empty { read_only: true }
             ]
         );
+    }
+
+    #[test]
+    fn a_container_has_one_shape() {
+        let settings = parse(&["--container"]);
+        assert_eq!((settings.disks.len(), settings.shares), (8, true));
+        assert_eq!(settings.disks.first(), Some(&Disk::Empty { read_only: true }));
+        assert!(settings.disks.iter().skip(1).all(|disk| *disk == Disk::Empty { read_only: false }));
+        assert!(Cli::try_parse_from(["supermachine-vmm", "--kernel=k", "--container", "--disk=a"]).is_err());
     }
 
     #[test]

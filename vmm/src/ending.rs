@@ -41,8 +41,17 @@ pub enum Ending {
     },
     /// The guest was asked to end and did; it had no main process.
     Shutdown,
+    /// The machine was saved, which is what it was for.
+    Baked,
+    /// The machine was to be saved and cannot be.
+    NotBaked {
+        /// One line.
+        message: String,
+    },
     /// Killed through the control socket or by a second signal.
     Killed,
+    /// The client that was to make the container went away before it did.
+    Abandoned,
     /// The agent went away while the main process ran; the guest ends next.
     AgentGone,
     /// The agent broke the protocol.
@@ -65,8 +74,10 @@ impl Ending {
         match self {
             Self::Process(status) => (u8::try_from(status.shell_status()).unwrap_or(u8::MAX), None),
             Self::NotStarted { status, message } => (*status, Some(printable(message))),
-            Self::Shutdown => (0, None),
+            Self::Shutdown | Self::Baked => (0, None),
+            Self::NotBaked { message } => (STATUS_SETUP, Some(message.clone())),
             Self::Killed => (STATUS_KILLED, None),
+            Self::Abandoned => (STATUS_SETUP, Some("the caller went away before there was a container".to_owned())),
             Self::AgentGone => (STATUS_VANISHED, Some("the guest's agent went away".to_owned())),
             Self::Agent { message } => {
                 (STATUS_AGENT, Some(format!("the guest's agent failed: {}", printable(message))))

@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// The machine is over.
     End(Ending),
+    /// Its process was killed: the machine is over when that has ended, or very soon.
+    EndSoon,
 }
 
 /// Sends events from any thread.
@@ -59,6 +61,8 @@ const WAKER: Token = Token(0);
 const BATCH: usize = 64;
 /// How long a guest has to write its disks back after its main process ended.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a killed process has to end, and its output to arrive.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct EventLoop {
@@ -66,8 +70,10 @@ pub struct EventLoop {
     receiver: Receiver<Event>,
     sender: EventSender,
     streams: Arc<Streams>,
-    /// How the machine has ended, and until when the guest may write its disks back.
-    farewell: Option<(Ending, Instant)>,
+    /// How the machine has ended, while the guest may still write its disks back.
+    farewell: Option<Ending>,
+    /// When the machine ends, whatever the guest does.
+    deadline: Option<Instant>,
 }
 
 impl EventLoop {
@@ -77,7 +83,7 @@ impl EventLoop {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, receiver) = channel();
         let streams = Streams::new(poll.registry().try_clone()?);
-        Ok(Self { poll, receiver, sender: EventSender { sender, waker }, streams, farewell: None })
+        Ok(Self { poll, receiver, sender: EventSender { sender, waker }, streams, farewell: None, deadline: None })
     }
 
     /// For other threads.
@@ -95,7 +101,7 @@ impl EventLoop {
         let mut ready = Events::with_capacity(128);
         let mut more = false;
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.farewell_left() };
+            let timeout = if more { Some(Duration::ZERO) } else { self.left() };
             match self.poll.poll(&mut ready, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
@@ -111,18 +117,22 @@ impl EventLoop {
                     return Ok(ending);
                 }
             }
-            if self.farewell_left() == Some(Duration::ZERO)
-                && let Some((ending, _)) = self.farewell.take()
-            {
-                log::warn!("the guest did not end within {FAREWELL:?}: what it had not written to its disks is lost");
+            if self.left() == Some(Duration::ZERO) {
+                let Some(ending) = self.farewell.take() else { return Ok(Ending::Killed) };
+                log::warn!("the guest did not end in time: what it had not written to its disks is lost");
                 return Ok(ending);
             }
         }
     }
 
-    /// How long the guest still has to write its disks back; none where nobody waits for that.
-    fn farewell_left(&self) -> Option<Duration> {
-        self.farewell.as_ref().map(|(_, deadline)| deadline.saturating_duration_since(Instant::now()))
+    /// How long the guest still has; none where nobody waits for its end.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn end_within(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
     fn stream_ready(&self, machine: &Machine, token: Token) {
@@ -143,12 +153,18 @@ impl EventLoop {
             Event::VcpuEnded { index, end } => return Some(self.vcpu_ended(index, end, machine, life)),
             // Asked to end, the agent goes before the machine does.
             Event::End(Ending::AgentGone) if life.is_stopping() => {}
-            Event::End(ending @ Ending::Process(_)) if machine.has_writable_disks() && self.farewell.is_none() => {
+            Event::End(ending @ (Ending::Process(_) | Ending::NotStarted { .. }))
+                if machine.has_lasting_disks() && self.farewell.is_none() =>
+            {
                 // Until the guest has written back what it holds of its disks, the machine goes on.
-                self.farewell = Some((ending, Instant::now() + FAREWELL));
+                self.farewell = Some(ending);
+                self.end_within(FAREWELL);
                 life.ask_to_end();
             }
-            Event::End(ending) => return Some(self.farewell.take().map_or(ending, |(ending, _)| ending)),
+            Event::End(ending) => return Some(self.farewell.take().unwrap_or(ending)),
+            // What it wrote to a disk that lasts is written back first.
+            Event::EndSoon if machine.has_lasting_disks() => self.end_within(FAREWELL),
+            Event::EndSoon => self.end_within(KILL_LIMIT),
         }
         None
     }
@@ -156,7 +172,7 @@ impl EventLoop {
     fn vcpu_ended(&mut self, index: u32, end: VcpuEnd, machine: &Machine, life: &Arc<Lifecycle>) -> Ending {
         let asked = life.is_stopping() && matches!(end, VcpuEnd::GuestReset) && machine.console.panic_line().is_none();
         match self.farewell.take() {
-            Some((ending, _)) => ending,
+            Some(ending) => ending,
             None if asked => Ending::Shutdown,
             None => Ending::Vcpu { index, end },
         }

@@ -2,20 +2,27 @@
 //!
 //! `docs/architecture.md` shows the whole; here, from the bottom up: [`layout`] and [`memory`], [`boot`], [`bus`] and
 //! [`attach`], [`backend`], [`machine`], [`vcpu`] behind its [`gate`], [`events`], and around the running machine
-//! [`life`], [`agent`], [`process`], [`control`] and [`relay`]. [`ending`] says how it all ends.
+//! [`life`], [`agent`], [`leash`], [`process`], [`container`], [`bind`], [`checkpoint`], [`control`] and [`relay`]. [`ending`] says how it all ends.
 
 pub mod agent;
 pub mod attach;
 pub mod backend;
+pub mod bind;
 pub mod boot;
 pub mod bus;
+pub mod checkpoint;
 pub mod choose;
 pub mod cli;
+pub mod container;
 pub mod control;
 pub mod ending;
 pub mod events;
+pub mod freeze;
 pub mod gate;
+pub mod identity;
 pub mod layout;
+pub mod leash;
+pub mod leashes;
 pub mod life;
 pub mod logging;
 pub mod machine;
@@ -27,7 +34,5 @@ pub mod run;
 pub mod settings;
 pub mod signals;
 pub mod socket;
-pub mod stdio;
-pub mod terminal;
 pub mod vcpu;
 pub mod vsock_socket;

@@ -1,31 +1,40 @@
 //! Builds a machine: memory, devices, buses and vCPUs, in the fixed shape that `docs/architecture.md` lists.
 
-use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod disks;
 
-use supermachine_agent_protocol::spec::GUEST_CID;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::channel;
+
+use supermachine_agent_protocol::spec::{GUEST_CID, SHARES_TAG};
+use supermachine_devices::RestoreError;
 use supermachine_devices::balloon::Balloon;
-use supermachine_devices::blk::{Blk, BlkConfig, BlkError};
+use supermachine_devices::fs::{Fs, FsConfig, FsState};
 use supermachine_devices::rng::Rng;
 use supermachine_devices::rtc::Rtc;
-use supermachine_devices::virtio::VirtioDevice;
+use supermachine_devices::virtio::{Transport, TransportState, VirtioDevice};
 use supermachine_devices::vsock::{Dialer, Vsock};
-use supermachine_hv::{Capabilities, GuestMemory, HvError, Hypervisor, Vm, VmConfig};
+use supermachine_hv::{Capabilities, GuestMemory, HvError, Hypervisor, VcpuState, Vm, VmConfig};
+use supermachine_snapshot::Span;
 
 use crate::attach::{Attached, Clock, IrqLine, ResetPort, SerialPort, Service};
 use crate::backend::console::Console;
-use crate::backend::disk::{DiskCounters, DiskError, FileDisk};
+use crate::backend::disk::DiskError;
 use crate::backend::host::{HostClock, HostEntropy, Reclaimer};
+use crate::backend::share::{Bell, Ringer, ServeError, Share};
 use crate::boot::{self, BootError, BootSource, Entry};
 use crate::bus::{Bus, BusError, Mapped};
 use crate::events::{Event, EventSender};
+use crate::freeze::{DevicesState, Held, MachineState, Saved, Snapshot};
 use crate::gate::Gate;
 use crate::layout;
 use crate::memory::{self, MemoryError};
-use crate::settings::{Disk, Settings};
-use crate::vcpu::{self, Counters, Worker};
+use crate::settings::Settings;
+use crate::vcpu::{self, Counters, Start, Worker};
+
+pub use disks::Backing;
+use disks::DiskSlot;
 
 /// Kernel command line before the devices and the user's part; `docs/kernel.md` says why each word is there.
 const CMDLINE: &str = include_str!("../../kernel/cmdline.x86_64");
@@ -42,20 +51,24 @@ pub enum MachineError {
     /// A disk image.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A disk that cannot be attached to its device.
-    #[error("disk {slot}")]
-    Attach {
-        /// Index of the device.
-        slot: usize,
-        /// Why.
-        #[source]
-        source: BlkError,
-    },
+    /// The device for shared directories.
+    #[error(transparent)]
+    Share(#[from] ServeError),
     /// The block device has a backing already.
     #[error("disk {slot} has a backing already")]
     Occupied {
         /// Index of the device.
         slot: usize,
+    },
+    /// The guest of the snapshot knows another disk.
+    #[error("disk {slot} had {saved} bytes when the machine was saved, and has {here} here")]
+    OtherDisk {
+        /// Index of the device.
+        slot: usize,
+        /// Its size when it was saved.
+        saved: u64,
+        /// Its size here.
+        here: u64,
     },
     /// There is no such block device.
     #[error("there is no disk {slot}, the machine has {disks}")]
@@ -71,6 +84,28 @@ pub enum MachineError {
     /// The memory map.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A saved device that cannot be.
+    #[error("snapshot: {device}")]
+    Restore {
+        /// Which device.
+        device: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: RestoreError,
+    },
+    /// A saved machine of another shape than this one's.
+    #[error("snapshot: {what} are {saved} in it, {here} here")]
+    Shape {
+        /// What there are.
+        what: &'static str,
+        /// How many there were.
+        saved: usize,
+        /// How many there are.
+        here: usize,
+    },
+    /// The machine ended while it was restored.
+    #[error("the machine ended while it was restored")]
+    Ended,
     /// Something of the host.
     #[error("{what}")]
     Host {
@@ -80,27 +115,6 @@ pub enum MachineError {
         #[source]
         source: io::Error,
     },
-}
-
-/// One block device and its counters.
-struct DiskSlot {
-    device: Arc<Attached<Blk>>,
-    counters: Arc<DiskCounters>,
-    state: Mutex<SlotState>,
-}
-
-/// What is behind a block device.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SlotState {
-    Empty,
-    ReadOnly,
-    Writable,
-}
-
-impl SlotState {
-    fn backed(read_only: bool) -> Self {
-        if read_only { Self::ReadOnly } else { Self::Writable }
-    }
 }
 
 /// A machine whose vCPUs may run.
@@ -119,13 +133,28 @@ pub struct Machine {
     pub reclaimed: Arc<AtomicU64>,
     /// The vsock device.
     pub vsock: Arc<Attached<Vsock>>,
+    rng: Arc<Attached<Rng>>,
+    balloon: Arc<Attached<Balloon>>,
+    serial: Arc<SerialPort>,
     disks: Vec<DiskSlot>,
     /// All virtio devices by index, for the event loop.
     virtio: Vec<Arc<dyn Service>>,
     mmio: Arc<Bus>,
     pio: Arc<Bus>,
-    entry: Entry,
+    memory: GuestMemory,
+    /// Pages that the snapshot had from which the machine was made.
+    origin: Option<Vec<Span>>,
+    begin: Begin,
+    share: Option<Share>,
     vm: Arc<dyn Vm>,
+}
+
+/// What the vCPUs start from.
+enum Begin {
+    /// The boot CPU from the kernel's entry.
+    Boot(Entry),
+    /// Saved states.
+    Saved(Vec<VcpuState>),
 }
 
 /// The parts that are being put together.
@@ -139,33 +168,123 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Puts a virtio device into the next window and onto the next interrupt line.
-    fn attach<D: VirtioDevice + 'static>(&mut self, device: D) -> Arc<Attached<D>> {
+    fn attach<D: VirtioDevice + 'static>(&mut self, transport: Transport<D>) -> Arc<Attached<D>> {
         let index = self.virtio.len();
         let line = IrqLine::new(self.vm.clone(), layout::VIRTIO_FIRST_GSI + index as u32);
-        let attached = Arc::new(Attached::new(device, index, self.memory.clone(), line, self.events.clone()));
+        let attached = Arc::new(Attached::new(transport, index, self.memory.clone(), line, self.events.clone()));
         let start = layout::VIRTIO_MMIO + index as u64 * layout::VIRTIO_MMIO_SIZE;
         self.mmio.push((start..start + layout::VIRTIO_MMIO_SIZE, attached.clone()));
         self.virtio.push(attached.clone());
         attached
     }
 
-    fn attach_disks(&mut self, disks: &[Disk]) -> Result<Vec<DiskSlot>, MachineError> {
-        let mut slots = Vec::new();
-        for (slot, disk) in disks.iter().enumerate() {
-            let read_only = matches!(disk, Disk::File { read_only: true, .. } | Disk::Empty { read_only: true });
-            let config = BlkConfig { read_only, discard: false, id: format!("disk{slot}") };
-            let counters = Arc::<DiskCounters>::default();
-            let mut blk = Blk::new(config);
-            if let Disk::File { path, read_only } = disk {
-                let backend = FileDisk::open(path, *read_only, counters.clone())?;
-                blk.set_backend(Box::new(backend)).map_err(|source| MachineError::Attach { slot, source })?;
-            }
-            let empty = matches!(disk, Disk::Empty { .. });
-            let state = Mutex::new(if empty { SlotState::Empty } else { SlotState::backed(read_only) });
-            slots.push(DiskSlot { device: self.attach(blk), counters, state });
-        }
-        Ok(slots)
+    /// A transport as it was saved, around its restored device.
+    fn restored<D: VirtioDevice>(
+        &self,
+        name: &'static str,
+        device: Result<D, RestoreError>,
+        transport: TransportState,
+    ) -> Result<Transport<D>, MachineError> {
+        let transport = device.and_then(|device| Transport::restore(transport, device, &self.memory));
+        transport.map_err(|source| MachineError::Restore { device: name, source })
     }
+
+    fn attach_shares(&mut self, saved: Option<Saved<FsState>>) -> Result<Share, MachineError> {
+        let bell = Arc::<Bell>::default();
+        let (config, ringer) = (FsConfig { tag: SHARES_TAG.to_owned() }, Box::new(Ringer(bell.clone())));
+        let transport = match saved {
+            None => Transport::new(Fs::new(config, ringer)),
+            Some(Saved { transport, device }) => {
+                self.restored("shares", Fs::restore(config, device, ringer), transport)?
+            }
+        };
+        let (device, memory) = (self.attach(transport), self.memory.clone());
+        Ok(Share::serve(device, bell, memory)?)
+    }
+}
+
+/// Host ends that all devices of a machine share or have.
+struct HostEnds {
+    dialer: Box<dyn Dialer>,
+    entropy: HostEntropy,
+    reclaimed: Arc<AtomicU64>,
+    console: Arc<Console>,
+}
+
+/// All devices in their places.
+struct Attachments {
+    vsock: Arc<Attached<Vsock>>,
+    rng: Arc<Attached<Rng>>,
+    balloon: Arc<Attached<Balloon>>,
+    serial: Arc<SerialPort>,
+    disks: Vec<DiskSlot>,
+    share: Option<Share>,
+    virtio: Vec<Arc<dyn Service>>,
+    mmio: Arc<Bus>,
+    pio: Arc<Bus>,
+}
+
+impl Builder<'_> {
+    /// All devices in the machine's order: in their reset state, or as they were saved.
+    fn devices(
+        mut self,
+        host: HostEnds,
+        settings: &Settings,
+        saved: Option<DevicesState>,
+    ) -> Result<Attachments, MachineError> {
+        let HostEnds { dialer, entropy, reclaimed, console } = host;
+        let (entropy, reclaimer) = (Box::new(entropy), Box::new(Reclaimer { memory: self.memory.clone(), reclaimed }));
+        let line = IrqLine::new(self.vm.clone(), layout::SERIAL_GSI);
+        let (disks, share, vsock, rng, balloon, serial);
+        match saved {
+            None => {
+                disks = self.attach_disks(&settings.disks, None)?;
+                share = settings.shares.then(|| self.attach_shares(None)).transpose()?;
+                vsock = Transport::new(Vsock::new(GUEST_CID, dialer));
+                rng = Transport::new(Rng::new(entropy));
+                balloon = Transport::new(Balloon::new(reclaimer));
+                serial = SerialPort::new(line, console);
+            }
+            Some(saved) => {
+                check_shape(&saved, settings)?;
+                let bad_serial = |source| MachineError::Restore { device: "serial port", source };
+                disks = self.attach_disks(&settings.disks, Some(saved.disks))?;
+                share = saved.shares.map(|fs| self.attach_shares(Some(fs))).transpose()?;
+                vsock = self.restored("vsock", Vsock::restore(saved.vsock.device, dialer), saved.vsock.transport)?;
+                rng = self.restored("rng", Ok(Rng::new(entropy)), saved.rng)?;
+                let device = Balloon::restore(saved.balloon.device, reclaimer);
+                balloon = self.restored("balloon", Ok(device), saved.balloon.transport)?;
+                serial = SerialPort::restore(saved.serial, line, console).map_err(bad_serial)?;
+            }
+        }
+        let (vsock, rng, balloon, serial) =
+            (self.attach(vsock), self.attach(rng), self.attach(balloon), Arc::new(serial));
+        let pio = Arc::new(Bus::new(ports(&serial))?);
+        let Self { virtio, mmio, .. } = self;
+        Ok(Attachments { vsock, rng, balloon, serial, disks, share, virtio, mmio: Arc::new(Bus::new(mmio)?), pio })
+    }
+}
+
+/// The saved machine must have the devices that this one is to have.
+fn check_shape(saved: &DevicesState, settings: &Settings) -> Result<(), MachineError> {
+    let (disks, shares) = (saved.disks.len(), usize::from(saved.shares.is_some()));
+    if disks != settings.disks.len() {
+        return Err(MachineError::Shape { what: "disks", saved: disks, here: settings.disks.len() });
+    }
+    if shares != usize::from(settings.shares) {
+        return Err(MachineError::Shape { what: "shares", saved: shares, here: settings.shares.into() });
+    }
+    Ok(())
+}
+
+/// The devices on x86 ports.
+fn ports(serial: &Arc<SerialPort>) -> Vec<Mapped> {
+    let range = |start: u16, count: u64| u64::from(start)..u64::from(start) + count;
+    vec![
+        (range(layout::SERIAL_PORT, 8), serial.clone()),
+        (range(layout::I8042_PORT, 5), Arc::new(ResetPort::default())),
+        (range(layout::RTC_PORT, 2), Arc::new(Clock::new(Rtc::new(Box::new(HostClock))))),
+    ]
 }
 
 impl Machine {
@@ -176,55 +295,93 @@ impl Machine {
         events: &EventSender,
         dialer: Box<dyn Dialer>,
     ) -> Result<Self, MachineError> {
-        let capabilities = hypervisor.capabilities();
         let memory = memory::allocate(settings.memory_bytes)?;
+        Self::make(settings, hypervisor, events, dialer, memory, None)
+    }
+
+    /// Makes a machine that goes on from a snapshot once it is started. The snapshot is untrusted; what `settings` say
+    /// of disks is bound to the saved devices in order.
+    pub fn restore(
+        settings: &Settings,
+        snapshot: Snapshot,
+        hypervisor: &dyn Hypervisor,
+        events: &EventSender,
+        dialer: Box<dyn Dialer>,
+    ) -> Result<Self, MachineError> {
+        let Snapshot { state, memory, spans } = snapshot;
+        let made = Self::make(settings, hypervisor, events, dialer, memory, Some(state))?;
+        Ok(Self { origin: Some(spans), ..made })
+    }
+
+    fn make(
+        settings: &Settings,
+        hypervisor: &dyn Hypervisor,
+        events: &EventSender,
+        dialer: Box<dyn Dialer>,
+        memory: GuestMemory,
+        saved: Option<MachineState>,
+    ) -> Result<Self, MachineError> {
+        let capabilities = hypervisor.capabilities();
         let entropy = HostEntropy::open().map_err(|source| MachineError::Host { what: "/dev/urandom", source })?;
         let vm = hypervisor.create_vm(VmConfig { memory: memory.clone(), vcpus: settings.vcpus })?;
         let (console, reclaimed) = (Arc::new(Console::new(settings.console)), Arc::<AtomicU64>::default());
 
         let (virtio, mmio) = (Vec::new(), Vec::new());
-        let mut builder = Builder { vm: vm.clone(), memory: memory.clone(), events, virtio, mmio };
-        let vsock = builder.attach(Vsock::new(GUEST_CID, dialer));
-        builder.attach(Rng::new(Box::new(entropy)));
-        let reclaimer = Reclaimer { memory: memory.clone(), reclaimed: reclaimed.clone() };
-        builder.attach(Balloon::new(Box::new(reclaimer)));
-        let disks = builder.attach_disks(&settings.disks)?;
-        let Builder { virtio, mmio, .. } = builder;
-
-        let cmdline = cmdline(virtio.len(), &settings.cmdline);
-        log::debug!("kernel command line: {cmdline}");
-        let source = BootSource {
-            kernel: &settings.kernel,
-            initramfs: settings.initramfs.as_deref(),
-            cmdline: &cmdline,
-            vcpus: settings.vcpus,
+        let builder = Builder { vm: vm.clone(), memory: memory.clone(), events, virtio, mmio };
+        let host = HostEnds { dialer, entropy, reclaimed: reclaimed.clone(), console: console.clone() };
+        let (saved_devices, saved_cpus) = saved.map(|state| (state.devices, (state.vm, state.vcpus))).unzip();
+        let devices = builder.devices(host, settings, saved_devices)?;
+        let begin = match saved_cpus {
+            Some((chips, vcpus)) => {
+                vm.restore(&chips)?;
+                Begin::Saved(vcpus)
+            }
+            None => Begin::Boot(load(settings, &memory, devices.virtio.len())?),
         };
+        let Attachments { vsock, rng, balloon, serial, disks, share, virtio, mmio, pio } = devices;
         Ok(Self {
             capabilities,
             memory_bytes: settings.memory_bytes,
             gate: Arc::default(),
             counters: (0..settings.vcpus).map(|_| Arc::default()).collect(),
-            pio: Arc::new(Bus::new(ports(&vm, &console))?),
-            mmio: Arc::new(Bus::new(mmio)?),
-            entry: boot::load(&memory, &source)?,
             console,
             reclaimed,
             vsock,
+            rng,
+            balloon,
+            serial,
             disks,
             virtio,
+            mmio,
+            pio,
+            memory,
+            origin: None,
+            begin,
+            share,
             vm,
         })
     }
 
-    /// Starts all vCPUs. One that ends by itself sends [`Event::VcpuEnded`].
+    /// Starts all vCPUs; those of a snapshot run once the last of them and all devices have their states. One that ends
+    /// by itself sends [`Event::VcpuEnded`].
     pub fn start(&self, events: &EventSender) -> Result<(), MachineError> {
+        let _hold = matches!(self.begin, Begin::Saved(_)).then(|| self.gate.hold());
+        let (restored, outcomes) = channel();
         let indices = 0..self.counters.len() as u32;
         let vcpus = indices.map(|index| self.vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
         for ((vcpu, counters), index) in vcpus.into_iter().zip(&self.counters).zip(0..) {
             let events = events.clone();
+            let start = match &self.begin {
+                Begin::Boot(entry) if index == 0 => Start::Entry(*entry),
+                Begin::Boot(_) => Start::Reset,
+                Begin::Saved(states) => {
+                    let state = states.get(index as usize).cloned().ok_or(MachineError::Ended)?;
+                    Start::Saved { state: Box::new(state), restored: restored.clone() }
+                }
+            };
             let worker = Worker {
                 index,
-                entry: (index == 0).then_some(self.entry),
+                start,
                 mmio: self.mmio.clone(),
                 pio: self.pio.clone(),
                 gate: self.gate.clone(),
@@ -233,7 +390,43 @@ impl Machine {
             };
             vcpu::spawn(vcpu, worker).map_err(|source| MachineError::Host { what: "vCPU thread", source })?;
         }
+        drop(restored);
+        if let Begin::Saved(states) = &self.begin {
+            for _ in states {
+                let restored = outcomes.recv().map_err(|_| MachineError::Ended);
+                restored.and_then(|outcome| Ok(outcome?)).inspect_err(|_| self.gate.stop())?;
+            }
+            // Interrupts that these raise reach vCPUs that will not be overwritten any more.
+            self.virtio.iter().for_each(|device| device.service());
+        }
         Ok(())
+    }
+
+    /// Keeps every device still and its state to be read, while no vCPU runs.
+    pub fn quiesce(&self) -> Held<'_> {
+        Held {
+            vsock: self.vsock.quiesce(),
+            rng: self.rng.quiesce(),
+            balloon: self.balloon.quiesce(),
+            disks: self.disks.iter().map(|disk| disk.device.quiesce()).collect(),
+            shares: self.share.as_ref().map(|share| share.device().quiesce()),
+            serial: &self.serial,
+        }
+    }
+
+    /// Interrupt controllers and clock.
+    pub fn vm(&self) -> &dyn Vm {
+        self.vm.as_ref()
+    }
+
+    /// Pages of RAM that may not be zero without having been written, if the machine came from a snapshot.
+    pub fn origin(&self) -> Option<&[Span]> {
+        self.origin.as_deref()
+    }
+
+    /// Guest RAM.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 
     /// Lets virtio device `index` work on what waits.
@@ -243,44 +436,23 @@ impl Machine {
         }
     }
 
-    /// Gives an empty block device its backing.
-    pub fn attach_disk(&self, slot: usize, path: &Path, read_only: bool) -> Result<(), MachineError> {
-        let missing = MachineError::NoSlot { slot, disks: self.disks.len() };
-        let DiskSlot { device, counters, state } = self.disks.get(slot).ok_or(missing)?;
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if *state != SlotState::Empty {
-            return Err(MachineError::Occupied { slot });
-        }
-        let backend = FileDisk::open(path, read_only, counters.clone())?;
-        let attached = device.host(|blk| blk.set_backend(Box::new(backend)));
-        attached.map_err(|source| MachineError::Attach { slot, source })?;
-        *state = SlotState::backed(read_only);
-        Ok(())
-    }
-
-    /// Whether the guest may hold writes that a disk image has not seen.
-    pub fn has_writable_disks(&self) -> bool {
-        let writable =
-            |disk: &DiskSlot| *disk.state.lock().unwrap_or_else(PoisonError::into_inner) == SlotState::Writable;
-        self.disks.iter().any(writable)
-    }
-
-    /// Bytes read and written by each block device.
-    pub fn disk_bytes(&self) -> impl Iterator<Item = (u64, u64)> {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        self.disks.iter().map(move |disk| (load(&disk.counters.read_bytes), load(&disk.counters.written_bytes)))
+    /// The device for shared directories, if the machine has one.
+    pub fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
     }
 }
 
-/// The devices on x86 ports.
-fn ports(vm: &Arc<dyn Vm>, console: &Arc<Console>) -> Vec<Mapped> {
-    let range = |start: u16, count: u64| u64::from(start)..u64::from(start) + count;
-    let serial = SerialPort::new(IrqLine::new(vm.clone(), layout::SERIAL_GSI), console.clone());
-    vec![
-        (range(layout::SERIAL_PORT, 8), Arc::new(serial)),
-        (range(layout::I8042_PORT, 5), Arc::new(ResetPort::default())),
-        (range(layout::RTC_PORT, 2), Arc::new(Clock::new(Rtc::new(Box::new(HostClock))))),
-    ]
+/// Loads the kernel for a machine with this many virtio devices.
+fn load(settings: &Settings, memory: &GuestMemory, virtio: usize) -> Result<Entry, MachineError> {
+    let cmdline = cmdline(virtio, &settings.cmdline);
+    log::debug!("kernel command line: {cmdline}");
+    let source = BootSource {
+        kernel: &settings.kernel,
+        initramfs: settings.initramfs.as_deref(),
+        cmdline: &cmdline,
+        vcpus: settings.vcpus,
+    };
+    Ok(boot::load(memory, &source)?)
 }
 
 /// The whole kernel command line for a machine with this many virtio devices.

@@ -1,7 +1,11 @@
 //! Guest RAM: sizes checked, regions mapped, nothing copied.
 
+use std::fs::File;
+use std::sync::Arc;
+
 use supermachine_hv::GuestMemory;
-use vm_memory::{GuestAddress, mmap::FromRangesError};
+use vm_memory::mmap::{FromRangesError, MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, GuestAddress, GuestRegionCollectionError, GuestRegionMmap};
 
 use crate::layout;
 
@@ -35,6 +39,24 @@ pub enum MemoryError {
         #[source]
         source: FromRangesError,
     },
+    /// Saved RAM is not laid out as a machine's of its size.
+    #[error("memory: the saved regions are not those of a machine with {size} bytes")]
+    Layout {
+        /// What the machine has.
+        size: u64,
+    },
+    /// The host refused to map saved RAM.
+    #[error("memory: the host cannot map {size} bytes of saved RAM")]
+    MapFile {
+        /// Bytes in all.
+        size: u64,
+        /// Why.
+        #[source]
+        source: MmapRegionError,
+    },
+    /// The regions of saved RAM do not fit together.
+    #[error("memory: regions")]
+    Regions(#[from] GuestRegionCollectionError),
 }
 
 /// Checks a RAM size in bytes against the memory map.
@@ -71,6 +93,42 @@ pub fn allocate(bytes: u64) -> Result<GuestMemory, MemoryError> {
         .map(|(start, len)| (GuestAddress(start), usize::try_from(len).unwrap_or(usize::MAX)))
         .collect();
     GuestMemory::from_ranges(&ranges).map_err(|source| MemoryError::Map { size: bytes, source })
+}
+
+/// A region of RAM in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Guest physical address of its first byte.
+    pub gpa: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Offset in the file.
+    pub offset: u64,
+}
+
+/// Maps RAM of `bytes` bytes that a file has in these places, which the file was checked to have. Writes stay in this
+/// process; the file is only read, page by page as they are touched.
+///
+/// # Errors
+/// A size that no machine has, other regions than a machine's of this size, or a host that refuses the mapping.
+pub fn map(file: File, placed: &[Placed], bytes: u64) -> Result<GuestMemory, MemoryError> {
+    check_size(bytes)?;
+    if !placed.iter().map(|region| (region.gpa, region.bytes)).eq(regions(bytes)) {
+        return Err(MemoryError::Layout { size: bytes });
+    }
+    let file = Arc::new(file);
+    let mut mapped = Vec::new();
+    for region in placed {
+        let mapping = MmapRegionBuilder::new(usize::try_from(region.bytes).unwrap_or(usize::MAX))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+            .with_file_offset(FileOffset::from_arc(file.clone(), region.offset))
+            .build()
+            .map_err(|source| MemoryError::MapFile { size: bytes, source })?;
+        let mapping = GuestRegionMmap::new(mapping, GuestAddress(region.gpa));
+        mapped.push(mapping.ok_or(MemoryError::Layout { size: bytes })?);
+    }
+    Ok(GuestMemory::from_regions(mapped)?)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! What one machine is made of, checked before anything is opened for the guest.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use supermachine_agent_protocol::Exec;
 
 use crate::choose::Choice;
+use crate::freeze::MachineState;
 use crate::layout;
 use crate::memory::{self, MemoryError};
 
@@ -13,7 +15,16 @@ use crate::memory::{self, MemoryError};
 /// control socket has one byte more until it is ready.
 pub const SOCKET_PATH_MAX: usize = 102;
 /// Block devices with a backing or without: the other virtio devices leave this many interrupt lines.
-pub const DISKS_MAX: usize = layout::VIRTIO_MAX - 3;
+pub const DISKS_MAX: usize = layout::VIRTIO_MAX - 4;
+
+/// Index of a container's disk with its layers.
+pub const LAYERS_DISK: usize = 0;
+/// Index of a container's disk for what it writes to its root file system.
+pub const UPPER_DISK: usize = 1;
+/// Index of the first of a container's disks for volumes.
+pub const FIRST_VOLUME_DISK: usize = 2;
+/// Block devices of every container, used or not: templates have one shape.
+pub const CONTAINER_DISKS: usize = 8;
 
 /// A setting that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +63,7 @@ pub enum SettingsError {
         disks: usize,
     },
     /// Nothing could ever end or use the machine.
-    #[error("nothing to do: give a command to run after `--`, or --control to take commands later")]
+    #[error("nothing to do: give a command to run after `--`, or --control or --control-fd to take commands later")]
     NoPurpose,
 }
 
@@ -73,6 +84,13 @@ pub enum Disk {
     },
 }
 
+impl Disk {
+    /// The block devices of a container: all empty, the layers' read-only.
+    pub fn of_container() -> Vec<Self> {
+        (0..CONTAINER_DISKS).map(|slot| Self::Empty { read_only: slot == LAYERS_DISK }).collect()
+    }
+}
+
 /// Everything that the machine is built from.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -88,10 +106,14 @@ pub struct Settings {
     pub vcpus: u32,
     /// Block devices in order.
     pub disks: Vec<Disk>,
+    /// Whether there is a device for shared directories.
+    pub shares: bool,
     /// Index of the disk (squashfs) that becomes the main process's root.
     pub root_disk: Option<usize>,
     /// Control socket to listen on.
     pub control: Option<PathBuf>,
+    /// Whether there is a control connection from the start.
+    pub inherits_control: bool,
     /// Host Unix socket for vsock connections, see `docs/architecture.md`.
     pub vsock: Option<PathBuf>,
     /// Back end.
@@ -102,6 +124,12 @@ pub struct Settings {
     pub console: bool,
     /// Main process; its status is the vmm's.
     pub main: Option<Exec>,
+    /// Snapshot to go on from, instead of a boot.
+    pub restore: Option<PathBuf>,
+    /// Where to save the machine once it is up, which ends it.
+    pub bake: Option<PathBuf>,
+    /// The parts of the key that the saved machine is for.
+    pub key: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -122,9 +150,23 @@ impl Settings {
         check_socket_path("vsock", self.vsock.as_deref(), 11)?;
         match self.root_disk {
             Some(slot) if slot >= self.disks.len() => Err(SettingsError::RootDisk { slot, disks: self.disks.len() }),
-            _ if self.main.is_none() && self.control.is_none() => Err(SettingsError::NoPurpose),
-            _ => Ok(()),
+            _ if self.has_purpose() => Ok(()),
+            _ => Err(SettingsError::NoPurpose),
         }
+    }
+
+    fn has_purpose(&self) -> bool {
+        self.main.is_some() || self.control.is_some() || self.inherits_control || self.bake.is_some()
+    }
+
+    /// Makes the machine the saved one: its size is the snapshot's, and disks that were not given are empty.
+    pub fn follow(&mut self, state: &MachineState) {
+        self.memory_bytes = state.memory_bytes;
+        self.vcpus = u32::try_from(state.vcpus.len()).unwrap_or(u32::MAX);
+        let missing = state.devices.disks.iter().skip(self.disks.len());
+        self.disks.extend(missing.map(|disk| Disk::Empty { read_only: disk.device.read_only }));
+        self.shares = state.devices.shares.is_some();
+        self.root_disk = None;
     }
 }
 
@@ -149,13 +191,18 @@ mod tests {
             memory_bytes: 256 << 20,
             vcpus: 1,
             disks: vec![Disk::Empty { read_only: false }],
+            shares: false,
             root_disk: None,
             control: Some("/run/c".into()),
+            inherits_control: false,
             vsock: None,
             hypervisor: Choice::Auto,
             cpu_model: None,
             console: false,
             main: None,
+            restore: None,
+            bake: None,
+            key: BTreeMap::new(),
         }
     }
 
@@ -175,6 +222,7 @@ mod tests {
         assert!(message(|s| s.disks = vec![Disk::Empty { read_only: true }; 40]).contains("disk: 40"));
         assert!(message(|s| s.root_disk = Some(1)).contains("root-disk: there is no disk 1"));
         assert!(message(|s| s.control = None).contains("nothing to do"));
+        assert!(Settings { control: None, inherits_control: true, ..good() }.check().is_ok());
         let long = PathBuf::from(format!("/{}", "x".repeat(120)));
         assert!(message(|s| s.control = Some(long)).contains("control: path /xxx"));
         let edge = PathBuf::from("x".repeat(SOCKET_PATH_MAX - 5));

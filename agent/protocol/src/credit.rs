@@ -19,11 +19,16 @@ pub struct Credit {
 
 impl Default for Credit {
     fn default() -> Self {
-        Self { state: Mutex::new(State { bytes: WINDOW, closed: false }), changed: Condvar::new() }
+        Self::new(WINDOW)
     }
 }
 
 impl Credit {
+    /// The sender's side of a window of which so many bytes are left.
+    pub fn new(bytes: u32) -> Self {
+        Self { state: Mutex::new(State { bytes: bytes.min(WINDOW), closed: false }), changed: Condvar::new() }
+    }
+
     /// Waits until something may be sent and gives how many bytes, at most `max`, which must not be 0; they count as
     /// sent. `None` once the reader wants no more.
     pub fn spend(&self, max: usize) -> Option<usize> {

@@ -11,10 +11,12 @@
 //! `docs/agent-protocol.md` describes the protocol message by message.
 
 pub mod blocking;
+pub mod container;
 mod credit;
 mod decoder;
 mod error;
 mod frame;
+pub mod identity;
 mod message;
 mod payload;
 pub mod spec;
@@ -23,5 +25,6 @@ pub use credit::Credit;
 pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameKind, Header, encode_frame, encode_json};
-pub use message::{Control, ErrorCode, ErrorReply, Exec, Hello, Mount, Request, User};
+pub use identity::Identity;
+pub use message::{Attached, Control, ErrorCode, ErrorReply, Exec, Hello, Mount, Request, User};
 pub use payload::{Close, ExitStatus, Signal, Stream, Window, WindowSize};

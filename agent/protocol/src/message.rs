@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::WindowSize;
+use crate::container::{Attributes, Container, ProcessInfo, Resources, Usage};
+use crate::identity::Identity;
 use crate::spec;
 
 /// The first message each way, in a control frame.
@@ -28,13 +30,45 @@ impl Hello {
 /// What the host asks of the agent; one per connection, in a request frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "each is made, sent and taken apart once; nobody keeps many")]
 pub enum Request {
     /// Are you there? Answered with [`Control::Pong`].
     Ping {},
+    /// Become someone else than the guest of the snapshot, before anything else after a restore. Answered with
+    /// [`Control::Identified`]; another request may follow on the connection.
+    Identify(Identity),
     /// Mount a file system. Answered with [`Control::Ok`].
     Mount(Mount),
     /// Run a process. Answered with [`Control::Started`], then the process's frames.
     Exec(Exec),
+    /// Build the guest's container. Answered with [`Control::Created`]; the connection is then its first process's.
+    Create(Box<Container>),
+    /// Enter the program of the container's first process: the only request that follows another, on the connection
+    /// of `create`. Answered with [`Control::Started`].
+    Start {},
+    /// Let the container stand still, and keep it when this connection ends: the machine is about to be saved. Only on
+    /// the connection of its first process. Answered with [`Control::Held`] after all output that was read before; from
+    /// then on none is read.
+    Hold {
+        /// Comes back in the answer.
+        number: u64,
+    },
+    /// Let a container that is held go on, on the connection where it was held. It has no answer.
+    Release {},
+    /// Take over a container that is held, whose connection ended with the machine that was saved, and let it go on.
+    /// Answered with [`Control::Attached`]; the connection is then its first process's.
+    Attach {},
+    /// Signal every process of the container. Answered with [`Control::Ok`].
+    KillAll {
+        /// Linux signal number, 1 to 64.
+        signal: u32,
+    },
+    /// What runs in the container? Answered with [`Control::Processes`].
+    Processes {},
+    /// What does the container use? Answered with [`Control::Usage`].
+    Usage {},
+    /// Change the container's limits; all of them or, after an error, none. Answered with [`Control::Ok`].
+    Update(Resources),
     /// End every process and power the guest off. Answered with [`Control::Ok`].
     Shutdown {},
 }
@@ -81,6 +115,12 @@ pub struct Exec {
     /// Whether stdin frames will come; if not (and without a terminal) it reads `/dev/null`.
     #[serde(default)]
     pub stdin: bool,
+    /// Whether it joins the container: its namespaces, its root, its control group. Then `root` has no meaning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub container: bool,
+    /// What it is given besides.
+    #[serde(default, skip_serializing_if = "Attributes::is_default")]
+    pub attributes: Attributes,
 }
 
 impl Exec {
@@ -94,6 +134,8 @@ impl Exec {
             root: None,
             tty: None,
             stdin: false,
+            container: false,
+            attributes: Attributes::default(),
         }
     }
 }
@@ -125,11 +167,47 @@ pub enum Control {
     Pong {},
     /// Done.
     Ok {},
+    /// The guest is who it was told to be.
+    Identified {
+        /// The identity's own generation.
+        generation: String,
+    },
+    /// The container is built, its first process waits for its start.
+    Created {
+        /// Its process id in the guest.
+        pid: u32,
+    },
     /// The process runs: its program was entered.
     Started {
         /// Its process id in the guest.
         pid: u32,
     },
+    /// The container stands still, and no output is under way any more.
+    Held {
+        /// The request's.
+        number: u64,
+    },
+    /// The connection is the first process's from here on.
+    Attached(Attached),
+    /// The container's processes.
+    Processes(Vec<ProcessInfo>),
+    /// What the container uses.
+    Usage(Box<Usage>),
+}
+
+/// A container's first process, as a host finds it that takes it over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attached {
+    /// Its process id in the guest.
+    pub pid: u32,
+    /// Whether its program was entered; otherwise it waits for its start.
+    pub started: bool,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Bytes of standard input that may be sent now; without it none may ever be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<u32>,
 }
 
 /// What went wrong, in an error frame. It is the last frame of its connection.
@@ -161,8 +239,12 @@ pub enum ErrorCode {
     BadCwd,
     /// The user or groups cannot be taken on.
     BadUser,
+    /// A hook failed or took too long.
+    Hook,
     /// A system call failed; `errno` says why.
     Os,
+    /// The machine cannot go on from the snapshot it was given; a boot may do.
+    BadSnapshot,
     /// The peer cannot do this in the state it is in; it may later.
     Unavailable,
 }

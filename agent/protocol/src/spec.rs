@@ -1,7 +1,7 @@
 //! Numbers of the protocol, as `docs/agent-protocol.md` gives them.
 
 /// The protocol's version; peers that differ do not talk.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 3;
 /// The vsock port on which the agent listens in the guest, and on which the host awaits its ready call.
 pub const AGENT_PORT: u32 = 1028;
 /// The vsock address (CID) of every guest.
@@ -22,6 +22,11 @@ pub const MAX_OUTPUT: u32 = 64 << 10;
 
 /// Bytes of each stream of a process that may be under way before its reader has said that it takes more.
 pub const WINDOW: u32 = 256 << 10;
+
+/// Name of the virtio-fs device that shows all shared directories and files of the host, each under its number.
+pub const SHARES_TAG: &str = "shares";
+/// Most layers of a root file system: a disk of Linux has as many partitions.
+pub const LAYERS_MAX: usize = 255;
 
 /// `PATH` used for the look-up of a program if the request's environment has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use supermachine_agent_protocol::blocking::{Connection, ConnectionError, read_frame, write_frame};
-use supermachine_agent_protocol::spec::MAX_PAYLOAD;
+use supermachine_agent_protocol::spec::{MAX_PAYLOAD, VERSION};
 use supermachine_agent_protocol::{
     Close, Control, ErrorCode, ErrorReply, Exec, ExitStatus, Frame, FrameError, FrameKind, Hello, Mount, Request,
     Signal, Stream, User, Window, WindowSize,
@@ -17,7 +17,7 @@ fn json<T: serde::Serialize>(message: &T) -> String {
 
 #[test]
 fn messages_have_the_documented_form() {
-    assert_eq!(json(&Control::Hello(Hello::new("x 1"))), r#"{"hello":{"version":1,"software":"x 1"}}"#);
+    assert_eq!(json(&Control::Hello(Hello::new("x 1"))), r#"{"hello":{"version":3,"software":"x 1"}}"#);
     assert_eq!(json(&Request::Ping {}), r#"{"ping":{}}"#);
     assert_eq!(json(&Request::Shutdown {}), r#"{"shutdown":{}}"#);
     assert_eq!(json(&Control::Pong {}), r#"{"pong":{}}"#);
@@ -46,7 +46,7 @@ fn the_documented_exchange_has_these_bytes() {
         bytes
     };
     let hello = Frame::json(FrameKind::Control, &Control::Hello(Hello::new("doc"))).unwrap();
-    assert_eq!(bytes(hello), [b"\xfe\0\0\0\x28".as_slice(), br#"{"hello":{"version":1,"software":"doc"}}"#].concat());
+    assert_eq!(bytes(hello), [b"\xfe\0\0\0\x28".as_slice(), br#"{"hello":{"version":3,"software":"doc"}}"#].concat());
     let request: Request = serde_json::from_str(r#"{"exec":{"argv":["cat"],"stdin":true}}"#).unwrap();
     assert_eq!(request, Request::Exec(Exec { stdin: true, ..Exec::new(["cat"]) }));
     let started = Frame::json(FrameKind::Control, &Control::Started { pid: 52 }).unwrap();
@@ -133,11 +133,11 @@ fn hellos_are_exchanged_and_versions_compared() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let peer = thread::spawn(move || {
         let mut peer = Connection::new(&theirs, &theirs, MAX_PAYLOAD);
-        peer.hello(&Hello { version: 2, ..Hello::new("peer") })
+        peer.hello(&Hello { version: VERSION + 1, ..Hello::new("peer") })
     });
     let mut connection = Connection::new(&ours, &ours, MAX_PAYLOAD);
     let refused = connection.hello(&Hello::new("us"));
-    assert!(matches!(refused, Err(ConnectionError::Version { theirs: 2 })), "{refused:?}");
+    assert!(matches!(refused, Err(ConnectionError::Version { theirs }) if theirs == VERSION + 1), "{refused:?}");
     assert_eq!(peer.join().unwrap().unwrap(), Hello::new("us"));
 }
 

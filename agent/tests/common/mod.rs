@@ -1,9 +1,11 @@
 //! Starts the built agent on a Unix socket and talks to it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod container;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,23 +36,27 @@ pub(crate) struct Outcome {
     pub(crate) ends: usize,
 }
 
+/// Starts `command`, to which the agent's arguments are added, and returns when the agent listens in `folder`.
+pub(crate) fn spawn_listening(command: &mut Command, folder: &Path) -> Child {
+    command.arg("--listen").arg(format!("unix:{}", folder.join("agent.sock").display()));
+    let mut child = command.env("SUPERMACHINE_LOG", "1").stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("listening on unix:"), "{line:?}");
+    child
+}
+
 impl Agent {
     /// Starts an agent and returns when it listens.
     pub(crate) fn start() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("sm-agent-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_supermachine-agent"))
-            .arg("--listen")
-            .arg(format!("unix:{}", folder.join("agent.sock").display()))
-            .env("SUPERMACHINE_LOG", "1")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("listening on unix:"), "{line:?}");
+        let folder = new_folder();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supermachine-agent"));
+        let child = spawn_listening(&mut command, &folder);
+        Self { child, folder }
+    }
+
+    /// Takes over an agent that listens in its folder.
+    pub(crate) fn adopt(child: Child, folder: PathBuf) -> Self {
         Self { child, folder }
     }
 
@@ -145,6 +151,15 @@ impl Drop for Agent {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A folder that no other test has.
+pub(crate) fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("sm-agent-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// A shell command with a usual `PATH`.

@@ -17,14 +17,6 @@ pub struct BlkConfig {
     pub id: String,
 }
 
-/// Why a backend was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum BlkError {
-    /// The guest was told that it can write.
-    #[error("a read-only backend cannot serve a writable block device")]
-    ReadOnlyBackend,
-}
-
 /// A virtio block device. Without a backend its capacity is zero and every access fails.
 pub struct Blk {
     read_only: bool,
@@ -83,19 +75,13 @@ impl Blk {
     }
 
     /// Gives the device its storage, or other storage than before; the capacity follows. Service the transport
-    /// afterwards: where the capacity changed, the guest gets a configuration interrupt.
-    ///
-    /// # Errors
-    /// The device is writable and the backend is not.
-    pub fn set_backend(&mut self, backend: Box<dyn BlockBackend>) -> Result<(), BlkError> {
-        if backend.read_only() && !self.read_only {
-            return Err(BlkError::ReadOnlyBackend);
-        }
+    /// afterwards: where the capacity changed, the guest gets a configuration interrupt. On a read-only backend every write
+    /// fails, even if the guest was told that it can write.
+    pub fn set_backend(&mut self, backend: Box<dyn BlockBackend>) {
         let capacity_sectors = backend.len_bytes() / spec::SECTOR_SIZE;
         self.config_changed |= capacity_sectors != self.capacity_sectors;
         self.capacity_sectors = capacity_sectors;
         self.backend = Some(backend);
-        Ok(())
     }
 
     /// Capacity the guest sees, in sectors of 512 bytes.
@@ -163,13 +149,14 @@ impl VirtioDevice for Blk {
     ) -> Result<Progress, DeviceError> {
         let Some(queue) = queues.get_mut(index) else { return Ok(Progress::Done) };
         let mut budget = spec::CALL_BUDGET;
+        let read_only = self.read_only || self.backend.as_ref().is_some_and(|backend| backend.read_only());
         while budget > 0 {
             let Some(chain) = queue.pop(mem)? else { return Ok(Progress::Done) };
             let head = chain.head;
             let context = Context {
                 backend: self.backend.as_mut(),
                 capacity_sectors: self.capacity_sectors,
-                read_only: self.read_only,
+                read_only,
                 discard: self.discard,
                 id: &self.id,
             };

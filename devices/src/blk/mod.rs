@@ -9,6 +9,6 @@ mod state;
 mod tests;
 
 pub use backend::BlockBackend;
-pub use device::{Blk, BlkConfig, BlkError};
+pub use device::{Blk, BlkConfig};
 pub use spec::SECTOR_SIZE;
 pub use state::BlkState;

@@ -78,7 +78,7 @@ fn config(read_only: bool) -> BlkConfig {
 
 fn driver_with(disk: &Disk) -> Driver<Blk> {
     let mut blk = Blk::new(config(disk.read_only));
-    blk.set_backend(Box::new(disk.clone())).expect("backend fits");
+    blk.set_backend(Box::new(disk.clone()));
     Driver::new(blk)
 }
 
@@ -191,8 +191,15 @@ fn a_read_only_device_says_so_and_takes_no_write() {
     assert_eq!(request(&mut driver, spec::T_OUT, 0, &[data]).0, spec::S_IOERR);
     assert_eq!(request(&mut driver, spec::T_DISCARD, 0, &[data]).0, spec::S_UNSUPP);
     assert!(disk.log().is_empty());
-    let refused = Blk::new(config(false)).set_backend(Box::new(disk));
-    assert!(matches!(refused, Err(BlkError::ReadOnlyBackend)));
+
+    // A guest that believes it can write is told that it fails.
+    let mut blk = Blk::new(config(false));
+    blk.set_backend(Box::new(disk.clone()));
+    let mut driver = Driver::new(blk);
+    assert_eq!(driver.features() & spec::F_RO, 0);
+    let data = driver.out(&[1; 512]);
+    assert_eq!(request(&mut driver, spec::T_OUT, 0, &[data]).0, spec::S_IOERR);
+    assert!(disk.log().is_empty());
 }
 
 #[test]
@@ -241,7 +248,7 @@ fn capacity_arrives_while_the_guest_runs() {
     let (generation, interrupts) = (driver.read(reg::CONFIG_GENERATION), driver.interrupts);
 
     let disk = Disk::new(100 * 512 + 17);
-    driver.transport.device_mut().set_backend(Box::new(disk)).expect("backend fits");
+    driver.transport.device_mut().set_backend(Box::new(disk));
     driver.service();
     assert_eq!(driver.interrupts, interrupts + 1);
     assert_eq!(driver.read(reg::INTERRUPT_STATUS) & 2, 2);
@@ -274,7 +281,7 @@ fn restores_with_the_capacity_the_guest_knows() {
     let driver = driver_with(&disk);
     let (state, transport) = (driver.transport.device().save(), driver.transport.save_transport());
     let mut blk = Blk::restore(config(false), state.clone()).expect("its own state is good");
-    blk.set_backend(Box::new(disk)).expect("backend fits");
+    blk.set_backend(Box::new(disk));
     let transport = Transport::restore(transport, blk, &driver.mem).expect("its own state is good");
     let mut driver = driver.with_transport(transport);
     driver.service();
@@ -290,7 +297,7 @@ fn restores_with_the_capacity_the_guest_knows() {
 
 fn fuzzed() -> Blk {
     let mut blk = Blk::new(config(false));
-    blk.set_backend(Box::new(Disk::new(20 * 512))).expect("backend fits");
+    blk.set_backend(Box::new(Disk::new(20 * 512)));
     blk
 }
 

@@ -10,6 +10,8 @@ pub mod device_type {
     pub const BALLOON: u32 = 5;
     /// Socket device (§5.10).
     pub const SOCKET: u32 = 19;
+    /// File system device (§5.11).
+    pub const FILE_SYSTEM: u32 = 26;
 }
 
 /// Bits of the device status field (§2.1).

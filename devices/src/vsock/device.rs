@@ -75,27 +75,30 @@ impl Vsock {
         }
     }
 
-    /// A device as it was saved, without the connections: the guest hears of a transport reset first of all.
+    /// A device as it was saved, without the connections: a guest that may hold some hears of a transport reset first
+    /// of all.
     ///
     /// # Errors
     /// A saved number is out of range.
     pub fn restore(state: VsockState, dialer: Box<dyn Dialer>) -> Result<Self, RestoreError> {
-        let VsockState { guest_cid, next_port, active } = state;
+        let VsockState { guest_cid, next_port, active, connected } = state;
         if !(spec::MIN_GUEST_CID..=spec::MAX_GUEST_CID).contains(&guest_cid) {
             return Err(RestoreError::Field { field: "guest_cid", value: guest_cid });
         }
         if !(spec::FIRST_HOST_PORT..=spec::LAST_HOST_PORT).contains(&next_port) {
             return Err(RestoreError::Field { field: "next_port", value: u64::from(next_port) });
         }
-        let reset_event = if active { ResetEvent::ToSend } else { ResetEvent::Idle };
+        let reset_event = if active && connected { ResetEvent::ToSend } else { ResetEvent::Idle };
         Ok(Self { guest_cid, next_port, reset_event, ..Self::new(0, dialer) })
     }
 
     /// State to save. Connections are not part of it.
     #[must_use]
     pub fn save(&self) -> VsockState {
-        let Self { guest_cid, next_port, dialer: _, table: _, resets: _, reset_event: _, active, scratch: _ } = self;
-        VsockState { guest_cid: *guest_cid, next_port: *next_port, active: *active }
+        let Self { guest_cid, next_port, dialer: _, table, resets, reset_event, active, scratch: _ } = self;
+        // What the table does not hold, the guest was told the end of, or is about to read it in its queue.
+        let connected = table.len() > 0 || !resets.is_empty() || *reset_event != ResetEvent::Idle;
+        VsockState { guest_cid: *guest_cid, next_port: *next_port, active: *active, connected }
     }
 
     /// Connects to a listener in the guest. If the guest refuses, `stream` is dropped. Service the transport afterwards.

@@ -10,6 +10,8 @@ pub struct VsockState {
     pub guest_cid: u64,
     /// Host port of the next connection the host makes; the guest may still hold all before it.
     pub next_port: u32,
-    /// Whether the driver was ready, and so has to hear of the reset.
+    /// Whether the driver was ready.
     pub active: bool,
+    /// Whether the guest may hold connections, and so has to hear of the reset.
+    pub connected: bool,
 }

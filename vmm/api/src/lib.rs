@@ -4,9 +4,26 @@
 //! carries one hello each way, then requests each with one reply (`control`, or `error`). After the reply to `exec`
 //! the connection belongs to that process: stdin, resize and signal frames go in, stdout, stderr and one exit frame
 //! come out. Closing such a connection early kills the process.
+//!
+//! After a `files` request as many open files follow as it says, passed as `SCM_RIGHTS` ([`files`]); later requests name
+//! them by number.
+//!
+//! [`Relay`] does that part: it joins the process to streams of the client, with the windows that the protocol wants.
 
 mod client;
+pub mod files;
 mod messages;
+mod relay;
+mod stdio;
+pub mod terminal;
+pub mod trace;
+mod valve;
 
 pub use client::{Client, ClientError};
-pub use messages::{DiskStats, FRAME_MAX, Reply, Request, State, Stats, Status, VERSION, VcpuStats};
+pub use messages::{
+    ContainerFiles, ContainerState, Create, DiskStats, FRAME_MAX, Reply, Request, Saved, Share, State, Stats, Status,
+    Symlinks, VERSION, VcpuStats, Volume,
+};
+pub use relay::{Relay, Sender, Streams};
+pub use stdio::{Input, Output};
+pub use valve::Valve;

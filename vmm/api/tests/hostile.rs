@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use supermachine_agent_protocol::blocking::{ConnectionError, FrameReader, read_frame};
+use supermachine_agent_protocol::container::Resources;
 use supermachine_agent_protocol::{Exec, FrameKind, encode_json};
 use supermachine_vmm_api::{FRAME_MAX, Reply, Request};
 
@@ -13,7 +14,15 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Pause {}),
         Just(Request::Resume {}),
         Just(Request::Shutdown {}),
+        Just(Request::Start {}),
+        Just(Request::Processes {}),
+        Just(Request::Usage {}),
+        any::<u32>().prop_map(|count| Request::Files { count }),
         any::<u32>().prop_map(|signal| Request::Kill { signal }),
+        any::<u32>().prop_map(|count| Request::Files { count }),
+        any::<u32>().prop_map(|signal| Request::KillAll { signal }),
+        prop::collection::btree_map(".*", ".*", 0..4)
+            .prop_map(|files| Request::Update(Resources { files, ..Resources::default() })),
         prop::collection::vec(".*", 0..4).prop_map(|argv| Request::Exec(Box::new(Exec::new(argv)))),
         (any::<usize>(), "[^\0]*", any::<bool>()).prop_map(|(slot, path, read_only)| Request::AttachDisk {
             slot,

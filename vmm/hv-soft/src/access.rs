@@ -2,6 +2,7 @@
 
 use supermachine_hv::Exit;
 
+use crate::code::store::Spot;
 use crate::cpu::{Cpu, canonical};
 use crate::mem::{HostPage, OFFSET, PAGE};
 use crate::op::{Res, Stop};
@@ -84,28 +85,81 @@ impl Io {
     }
 }
 
+/// How far an access goes.
+pub(crate) trait Path {
+    /// Whether it goes on where the TLB does not know the page; else the instruction stops with [`Stop::Miss`].
+    const WHOLE: bool;
+}
+
+/// No further than the TLB: code without a call in it.
+pub(crate) struct Fast;
+
+/// All the way.
+pub(crate) struct Whole;
+
+impl Path for Fast {
+    const WHOLE: bool = false;
+}
+
+impl Path for Whole {
+    const WHOLE: bool = true;
+}
+
 impl Cpu {
     /// Reads a value; may fault, exit or replay.
     #[inline(always)]
     pub(crate) fn read<T: Word>(&mut self, va: u64) -> Res<T> {
+        self.read_by::<Whole, T>(va)
+    }
+
+    /// Reads a value by a path.
+    #[inline(always)]
+    pub(crate) fn read_by<P: Path, T: Word>(&mut self, va: u64) -> Res<T> {
         match self.tlb.load(va) {
             Some(v) => Ok(v),
-            None => self.read_slow(va, T::BYTES).map(T::from64),
+            None if P::WHOLE => self.read_slow(va, T::BYTES).map(T::from64),
+            None => Err(Stop::Miss),
         }
     }
 
     /// Writes a value; nothing is written if it stops.
     #[inline(always)]
     pub(crate) fn write<T: Word>(&mut self, va: u64, value: T) -> Res {
-        if self.tlb.store(va, value) { Ok(()) } else { self.write_slow(va, T::BYTES, value.to64()) }
+        self.write_by::<Whole, T>(va, value)
+    }
+
+    /// Writes a value by a path.
+    #[inline(always)]
+    pub(crate) fn write_by<P: Path, T: Word>(&mut self, va: u64, value: T) -> Res {
+        if self.tlb.store(va, value) {
+            Ok(())
+        } else if P::WHOLE {
+            self.write_slow(va, T::BYTES, value.to64())
+        } else {
+            Err(Stop::Miss)
+        }
     }
 
     /// Reads, changes and writes a value. `f` runs at most once and only when the write cannot fail any more.
     #[inline(always)]
     pub(crate) fn rmw<T: Word>(&mut self, va: u64, f: impl FnOnce(&mut Cpu, T) -> T) -> Res {
+        self.rmw_by::<Whole, T>(va, f)
+    }
+
+    /// Reads, changes and writes a value by a path.
+    #[inline(always)]
+    pub(crate) fn rmw_by<P: Path, T: Word>(&mut self, va: u64, f: impl FnOnce(&mut Cpu, T) -> T) -> Res {
         if let Some((old, place)) = self.tlb.begin_rmw::<T>(va) {
             let new = f(self, old);
             place.store(new);
+            return Ok(());
+        }
+        if !P::WHOLE {
+            return Err(Stop::Miss);
+        }
+        if let Some((page, _)) = self.beside_code(va, T::BYTES) {
+            let new = f(self, page.load(va & OFFSET));
+            page.store(va & OFFSET, new);
             return Ok(());
         }
         self.prepare_write(va, T::BYTES)?;
@@ -117,7 +171,13 @@ impl Cpu {
     /// Reads 16 bytes of any alignment.
     #[inline]
     pub(crate) fn read128(&mut self, va: u64) -> Res<u128> {
-        let lo = self.read::<u64>(va)?;
+        let lo = match self.tlb.load(va) {
+            Some(lo) => lo,
+            None => {
+                self.check_end(va.wrapping_add(15))?;
+                self.read_slow(va, 8)?
+            }
+        };
         let hi = self.read::<u64>(va.wrapping_add(8))?;
         Ok(u128::from(lo) | u128::from(hi) << 64)
     }
@@ -135,19 +195,21 @@ impl Cpu {
     /// Makes sure that a write of `len` bytes will neither fault nor stop, and that nothing older is in the way.
     #[cold]
     pub(crate) fn prepare_write(&mut self, va: u64, len: u64) -> Res {
+        if self.tlb.guarded(va, len).is_some() {
+            return Ok(());
+        }
         let last = va.wrapping_add(len - 1);
-        let first_part = len.min(PAGE - (va & OFFSET));
         self.check_end(last)?;
-        self.prepare_part(va, first_part)?;
+        self.prepare_part(va)?;
         if (va ^ last) & !OFFSET != 0 {
-            self.prepare_part(last & !OFFSET, len - first_part)?;
+            self.prepare_part(last & !OFFSET)?;
         }
         Ok(())
     }
 
-    fn prepare_part(&mut self, va: u64, len: u64) -> Res {
+    fn prepare_part(&mut self, va: u64) -> Res {
         match self.target(va, Access::Write)? {
-            Target::Ram(_, gpa) => self.check_code(gpa, len),
+            Target::Ram(_) => Ok(()),
             Target::Device(_) if self.io.posting() => Err(Stop::Exit),
             Target::Device(_) => Ok(()),
         }
@@ -169,11 +231,7 @@ impl Cpu {
     /// Reads 1 to 8 bytes that do not leave their page.
     fn read_part(&mut self, va: u64, len: u64) -> Res<u64> {
         match self.target(va, Access::Read)? {
-            Target::Ram(page, gpa) => {
-                let mut bytes = [0; 8];
-                page.copy_to(gpa & OFFSET, &mut bytes[..len as usize]);
-                Ok(u64::from_le_bytes(bytes))
-            }
+            Target::Ram(spot) => Ok(spot.load(len)),
             Target::Device(gpa) if len.is_power_of_two() => self.device_read(gpa, len as u8),
             Target::Device(gpa) => {
                 let mut v = 0;
@@ -188,6 +246,14 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub(crate) fn write_slow(&mut self, va: u64, len: u64, value: u64) -> Res {
+        if let Some((page, number)) = self.beside_code(va, len) {
+            Spot { page, number, offset: va & OFFSET }.store(len, value);
+            return Ok(());
+        }
+        if let Some((page, number)) = self.tlb.guarded(va, len) {
+            self.store_asking(Spot { page, number, offset: va & OFFSET }, len, value);
+            return Ok(());
+        }
         self.prepare_write(va, len)?;
         let first = len.min(PAGE - (va & OFFSET));
         self.write_part(va, first, value)?;
@@ -200,34 +266,9 @@ impl Cpu {
     /// Writes 1 to 8 bytes that do not leave their page, after `prepare_write`.
     fn write_part(&mut self, va: u64, len: u64, value: u64) -> Res {
         match self.target(va, Access::Write)? {
-            Target::Ram(page, gpa) => {
-                let offset = gpa & OFFSET;
-                match len {
-                    8 => page.store(offset, value),
-                    4 => page.store(offset, value as u32),
-                    2 => page.store(offset, value as u16),
-                    _ => (0..len).for_each(|i| page.store(offset + i, (value >> (8 * i)) as u8)),
-                }
-                Ok(())
-            }
-            Target::Device(gpa) => {
-                self.device_write(gpa, len as u8, value);
-                Ok(())
-            }
+            Target::Ram(spot) => self.store_asking(spot, len, value),
+            Target::Device(gpa) => self.device_write(gpa, len as u8, value),
         }
-    }
-
-    /// Stops before a store to bytes that were decoded as code; when stepping, drops the code instead.
-    fn check_code(&mut self, gpa: u64, len: u64) -> Res {
-        let Some((_, number)) = self.ram.page(gpa) else { return Ok(()) };
-        let mask = self.code_mask[number];
-        if mask & chunks(gpa & OFFSET, len) == 0 {
-            return Ok(());
-        }
-        if !self.stepping {
-            return Err(Stop::Code);
-        }
-        self.stale.push(gpa & !OFFSET);
         Ok(())
     }
 
@@ -248,22 +289,26 @@ impl Cpu {
         let Some((page, number)) = self.ram.page(m.gpa) else {
             return Ok(Target::Device(m.gpa));
         };
-        let fill = Fill { va, page, global: m.global, span: m.span };
+        let fill = Fill { va, page, number, global: m.global, span: m.span };
         self.tlb.fill_read(fill);
-        if m.write_ready && self.code_mask[number] == 0 {
+        if m.write_ready && self.code_map.watched(number) {
+            self.tlb.fill_guarded(fill);
+        } else if m.write_ready {
             self.tlb.fill_write(fill);
         }
-        Ok(Target::Ram(page, m.gpa))
+        Ok(Target::Ram(Spot { page, number, offset: m.gpa & OFFSET }))
     }
 
-    /// Host page for bulk work on RAM that holds no code (for writes); nothing for devices and code.
-    pub(crate) fn bulk(&mut self, va: u64, access: Access) -> Res<Option<HostPage>> {
+    /// Host page for bulk work on `len` bytes of RAM in one page, which hold no code if they are to be written;
+    /// nothing for devices and code.
+    pub(crate) fn bulk(&mut self, va: u64, access: Access, len: u64) -> Res<Option<HostPage>> {
         let write = access == Access::Write;
         if let Some(p) = self.tlb.host(va, write) {
             return Ok(Some(p));
         }
         self.target(va, access)?;
-        Ok(self.tlb.host(va, write))
+        let beside = if write { self.beside_code(va, len) } else { None };
+        Ok(self.tlb.host(va, write).or(beside.map(|(page, _)| page)))
     }
 
     fn device_read(&mut self, gpa: u64, size: u8) -> Res<u64> {
@@ -278,22 +323,15 @@ impl Cpu {
         let value = if size == 8 { value } else { value & ((1 << (8 * u32::from(size))) - 1) };
         if !self.chip_write(gpa, size, value) {
             self.io.post(Exit::MmioWrite { gpa, size, value });
-            self.shared.attention();
+            self.attend();
         }
     }
 }
 
 /// What a virtual address leads to.
 pub(crate) enum Target {
-    /// RAM: the page and the exact address.
-    Ram(HostPage, u64),
+    /// RAM.
+    Ram(Spot),
     /// No RAM: guest physical address.
     Device(u64),
-}
-
-/// Bits of the 64-byte chunks that `len` bytes at `offset` touch in a page.
-pub(crate) fn chunks(offset: u64, len: u64) -> u64 {
-    let first = offset / 64;
-    let last = ((offset + len.max(1) - 1) / 64).min(63);
-    (u64::MAX >> (63 - last)) & (u64::MAX << first)
 }

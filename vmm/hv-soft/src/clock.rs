@@ -1,6 +1,6 @@
 //! Guest time: a TSC of exactly 1 GHz from the host's monotonic clock, and kvmclock from the same source.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// TSC frequency: one tick is one nanosecond, so that no scaling is ever needed.
@@ -15,11 +15,18 @@ pub(crate) struct Clock {
     offset: AtomicU64,
     /// What kvmclock's system time adds to the TSC.
     system_offset: AtomicU64,
+    /// Both were put back together, and the vCPU's TSC is still to come.
+    restored: AtomicBool,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Clock { start: Instant::now(), offset: AtomicU64::new(0), system_offset: AtomicU64::new(0) }
+        Clock {
+            start: Instant::now(),
+            offset: AtomicU64::new(0),
+            system_offset: AtomicU64::new(0),
+            restored: AtomicBool::new(false),
+        }
     }
 
     /// The time-stamp counter.
@@ -40,9 +47,25 @@ impl Clock {
         (tsc, tsc.wrapping_add(self.system_offset.load(Relaxed)))
     }
 
-    /// Sets kvmclock's nanoseconds.
-    pub(crate) fn set_system_ns(&self, ns: u64) {
-        self.system_offset.store(ns.wrapping_sub(self.tsc()), Relaxed);
+    /// Sets both, as [`now`](Self::now) gave them.
+    pub(crate) fn restore(&self, tsc: u64, system_ns: u64) {
+        self.set_tsc(tsc);
+        self.system_offset.store(system_ns.wrapping_sub(tsc), Relaxed);
+        self.restored.store(true, Relaxed);
+    }
+
+    /// Sets the time-stamp counter to a saved one. If a saved machine's clocks were put back before, kvmclock goes with
+    /// it: they were saved a little apart, and a guest that compares the two (Linux's clocksource watchdog) must not
+    /// see that. Of the two moments the later one counts, so that neither clock goes back.
+    pub(crate) fn restore_tsc(&self, v: u64) {
+        if self.restored.swap(false, Relaxed) {
+            let ahead = v.wrapping_sub(self.tsc());
+            if ahead.cast_signed() > 0 {
+                self.offset.fetch_add(ahead, Relaxed);
+            }
+        } else {
+            self.set_tsc(v);
+        }
     }
 
     /// Nanoseconds of wall clock at kvmclock zero.

@@ -9,6 +9,7 @@ use crate::chips::lapic::Lapic;
 use crate::chips::shared::Shared;
 use crate::clock::Clock;
 use crate::code::jump::JumpCache;
+use crate::code::map::CodeMap;
 use crate::cpuid::Model;
 use crate::flags::{Flags, bit};
 use crate::mem::{OFFSET, Ram};
@@ -83,20 +84,23 @@ impl Sys {
     }
 }
 
-/// One vCPU.
+/// One vCPU. What nearly every instruction needs comes first, where short displacements reach it.
+#[repr(C)]
 pub(crate) struct Cpu {
-    /// General registers and the constant slots of [`slot`].
-    pub(crate) regs: [u64; slot::COUNT],
     /// Arithmetic flags.
     pub(crate) flags: Flags,
-    /// The other bits of RFLAGS (system flags, DF), bit 1 always set.
-    pub(crate) sysflags: u64,
+    /// Instructions that may still run before the run loop is needed.
+    pub(crate) fuel: i32,
+    /// Fuel at the start.
+    pub(crate) granted: i32,
     /// Address of the next instruction; exact only between blocks.
     pub(crate) rip: u64,
+    /// General registers and the constant slots of [`slot`].
+    pub(crate) regs: [u64; slot::COUNT],
+    /// The other bits of RFLAGS (system flags, DF), bit 1 always set.
+    pub(crate) sysflags: u64,
     /// Current privilege level.
     pub(crate) cpl: u8,
-    /// Whether single instructions run alone, so that stores to code pages are allowed.
-    pub(crate) stepping: bool,
     /// SSE registers.
     pub(crate) xmm: [u128; 16],
     /// SSE control and status.
@@ -107,10 +111,8 @@ pub(crate) struct Cpu {
     pub(crate) tlb: Tlb,
     /// Guest RAM.
     pub(crate) ram: Ram,
-    /// For each page of RAM, which 64-byte chunks hold decoded code.
-    pub(crate) code_mask: Vec<u64>,
-    /// Pages of code that were written in this step and must be dropped.
-    pub(crate) stale: Vec<u64>,
+    /// Which bytes of RAM are decoded code, and which of them were written.
+    pub(crate) code_map: CodeMap,
     /// Jump targets to blocks.
     pub(crate) jumps: JumpCache,
     /// Segments, tables, control registers.
@@ -137,6 +139,10 @@ pub(crate) struct Cpu {
     pub(crate) random: Random,
     /// What other threads see.
     pub(crate) shared: Arc<Shared>,
+    /// Why it did.
+    pub(crate) stop: Stop,
+    /// Index of the op that left the threaded code.
+    pub(crate) left: usize,
     /// What CPUID says.
     pub(crate) model: Model,
     /// Set when decoded code depends on a mode that changed; the engine then drops all code.
@@ -153,14 +159,12 @@ impl Cpu {
             sysflags: bit::FIXED,
             rip: RESET_RIP,
             cpl: 0,
-            stepping: false,
             xmm: [0; 16],
             mxcsr: MXCSR_RESET,
             fpu: Fpu::default(),
             tlb: Tlb::new(),
             ram,
-            code_mask: vec![0; pages],
-            stale: Vec::new(),
+            code_map: CodeMap::new(pages),
             jumps: JumpCache::new(),
             sys: Sys::reset(),
             msrs: Msrs::default(),
@@ -174,6 +178,10 @@ impl Cpu {
             irq_waiting: false,
             random: Random::new(),
             shared,
+            fuel: 0,
+            granted: 0,
+            left: 0,
+            stop: Stop::Sync,
             model,
             flush_code: false,
         });
@@ -225,7 +233,7 @@ impl Cpu {
         self.flags.unpack(v);
         self.sysflags = v & !bit::ARITH | bit::FIXED;
         if v & bit::TF != 0 || v & bit::IF != 0 && self.irq_waiting {
-            self.shared.attention();
+            self.attend();
         }
     }
 

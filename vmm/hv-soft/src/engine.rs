@@ -1,6 +1,7 @@
 //! The run loop: blocks, single steps, faults, interrupts, exits.
 
 mod blocks;
+mod rest;
 #[cfg(feature = "oracle")]
 pub mod single;
 mod step;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 
 use crate::chips::shared::Shared;
-use crate::code::{CodeCache, MAX_BLOCK};
+use crate::code::{CodeCache, Listing};
 use crate::cpu::Cpu;
 use crate::cpuid::Model;
 use crate::decode::Modes;
@@ -20,6 +21,8 @@ use crate::mem::PAGE;
 use crate::op::{Op, Stop};
 use crate::spec::{cr0, cr4};
 use crate::sys::exception::Origin;
+use crate::trace::Trace;
+use rest::Rest;
 use step::{STEP_CACHE, Stepped};
 
 /// What a stretch of guest code ended with.
@@ -43,9 +46,11 @@ pub(crate) struct Engine {
     pub(crate) found: Option<Exit>,
     /// Guest instructions so far, to the nearest slice.
     pub(crate) instructions: u64,
-    scratch: Vec<Op>,
+    scratch: Listing,
     page: Box<[u8; PAGE as usize]>,
     stepped: Vec<Option<Stepped>>,
+    trace: Trace,
+    rest: Rest,
 }
 
 impl Engine {
@@ -53,14 +58,16 @@ impl Engine {
         Engine {
             shared: cpu.shared.clone(),
             cpu,
-            code: CodeCache::default(),
+            code: CodeCache::new(),
             state,
             waiting: None,
             found: None,
             instructions: 0,
-            scratch: Vec::with_capacity(MAX_BLOCK),
+            scratch: Listing::default(),
             page: Box::new([0; PAGE as usize]),
             stepped: (0..STEP_CACHE).map(|_| None).collect(),
+            trace: Trace::new(),
+            rest: Rest::new(0),
         }
     }
 
@@ -146,8 +153,6 @@ impl Engine {
     /// Looks at everything that is not guest code, then runs some.
     fn turn(&mut self) -> Outcome {
         let cpu = &mut *self.cpu;
-        let left = cpu.shared.refill();
-        self.instructions += (Shared::slice() - left).max(0) as u64;
         let _looked = cpu.shared.take_attention();
         if cpu.shared.take_kick() {
             return Outcome::Exit(Exit::Kicked);
@@ -185,7 +190,8 @@ impl Engine {
         }
         let deadline = cpu.lapic.deadline;
         let timeout = (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(cpu.clock.tsc())));
-        cpu.shared.sleep(timeout);
+        let timeout = self.rest(timeout);
+        self.cpu.shared.sleep(timeout);
         Some(Outcome::Continue)
     }
 
@@ -217,7 +223,9 @@ impl Engine {
     fn stopped(&mut self, stop: Stop, op: &Op) -> Outcome {
         let cpu = &mut *self.cpu;
         match stop {
-            Stop::Taken | Stop::Jump | Stop::Sync => Outcome::Continue,
+            Stop::Taken | Stop::Jump | Stop::Sync | Stop::Changed => Outcome::Continue,
+            // Only threaded code takes the fast path, and it tries again by the whole one.
+            Stop::Miss => self.step(),
             Stop::Halt => {
                 self.state = RunState::Halted;
                 Outcome::Continue
@@ -232,7 +240,7 @@ impl Engine {
                 cpu.jumps.forget(cpu.rip);
                 Outcome::Continue
             }
-            Stop::Step | Stop::Code => {
+            Stop::Step => {
                 cpu.rip = cpu.op_rip(op);
                 self.step()
             }

@@ -22,6 +22,8 @@ const MAX_VCPUS: u32 = 1;
 /// Names of the chips in a saved machine.
 const IOAPIC: &str = "ioapic";
 const LEGACY: &str = "legacy";
+/// The time-stamp counter at the time of [`VmState::clock_ns`].
+const TSC: &str = "tsc";
 
 /// The soft back end. Needs nothing from the host but memory and a clock.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,10 +87,10 @@ impl Vm for SoftVm {
 
     fn save(&self) -> Result<VmState, HvError> {
         let chip = |name: &str, bytes| ChipState { name: name.to_owned(), bytes };
-        Ok(VmState {
-            chips: vec![chip(IOAPIC, self.board.ioapic().save()), chip(LEGACY, self.board.legacy().save())],
-            clock_ns: self.board.clock.now().1,
-        })
+        let (tsc, clock_ns) = self.board.clock.now();
+        let (ioapic, legacy) = (self.board.ioapic().save(), self.board.legacy().save());
+        let chips = vec![chip(IOAPIC, ioapic), chip(LEGACY, legacy), chip(TSC, tsc.to_le_bytes().to_vec())];
+        Ok(VmState { chips, clock_ns })
     }
 
     fn restore(&self, state: &VmState) -> Result<(), HvError> {
@@ -100,15 +102,16 @@ impl Vm for SoftVm {
                 _ => Err(bad(format!("chip {name} is not there exactly once"))),
             }
         };
-        if let Some(c) = state.chips.iter().find(|c| c.name != IOAPIC && c.name != LEGACY) {
+        if let Some(c) = state.chips.iter().find(|c| ![IOAPIC, LEGACY, TSC].contains(&c.name.as_str())) {
             return Err(bad(format!("chip {:?} does not exist here", c.name)));
         }
         let size = |name: &str| bad(format!("chip {name} has the wrong length"));
         let ioapic = IoApic::load(bytes(IOAPIC)?).ok_or_else(|| size(IOAPIC))?;
         let legacy = Legacy::load(bytes(LEGACY)?).ok_or_else(|| size(LEGACY))?;
+        let tsc = bytes(TSC)?.as_slice().try_into().map_err(|_| size(TSC))?;
         *self.board.ioapic() = ioapic;
         *self.board.legacy() = legacy;
-        self.board.clock.set_system_ns(state.clock_ns);
+        self.board.clock.restore(u64::from_le_bytes(tsc), state.clock_ns);
         self.board.device_activity();
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! ([`tlb`], [`mem`]: the only modules with raw memory access). Only 64-bit mode is emulated.
 
 mod access;
+mod advise;
 mod chips;
 mod clock;
 mod code;
@@ -24,6 +25,11 @@ mod spec;
 mod state;
 mod sys;
 mod tlb;
+#[cfg(feature = "trace")]
+mod trace;
+#[cfg(not(feature = "trace"))]
+#[path = "trace_off.rs"]
+mod trace;
 mod word;
 mod x87;
 

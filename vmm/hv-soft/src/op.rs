@@ -1,5 +1,6 @@
 //! One decoded instruction: 32 bytes with the handler that carries it out.
 
+use crate::code::thread::Quick;
 use crate::cpu::Cpu;
 
 /// Result of everything that can end or abort an instruction.
@@ -24,8 +25,10 @@ pub(crate) enum Stop {
     Fault,
     /// Aborted: an exit is pending (MMIO or port read); the instruction runs again when it is answered.
     Exit,
-    /// Aborted before a store to a page that holds decoded code; runs again alone.
-    Code,
+    /// Done, with a store that changed code; `cpu.rip` holds the next address.
+    Changed,
+    /// Not done: the TLB does not know a page, and the handler goes no further than the TLB.
+    Miss,
     /// Not done: the code was changed and is forgotten.
     Retired,
     /// Not done: the instruction must run alone (it crosses a page).
@@ -48,8 +51,8 @@ pub(crate) mod slot {
     pub(crate) const FAR: u8 = 20;
     /// The constant in [`FAR`].
     pub(crate) const FAR_STEP: u64 = 0x2000;
-    /// Number of slots; a power of two so that masking replaces bounds checks.
-    pub(crate) const COUNT: usize = 32;
+    /// Number of slots: as many as a byte can name, so that no bounds check is needed. Those above are never used.
+    pub(crate) const COUNT: usize = 256;
 }
 
 /// Bits of [`Op::mode`].
@@ -72,8 +75,8 @@ pub(crate) mod mode {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Op {
-    /// Carries it out.
-    pub(crate) handler: Handler,
+    /// Carries it out and goes on with what follows.
+    pub(crate) quick: Quick,
     /// Immediate, sign-extended to the operand size and kept in 64 bits.
     pub(crate) imm: u64,
     /// Displacement of the memory operand.
@@ -98,9 +101,9 @@ pub(crate) struct Op {
 
 impl Op {
     /// An op with no operands.
-    pub(crate) fn new(handler: Handler, offset: u16, len: u8) -> Self {
+    pub(crate) fn new(quick: Quick, offset: u16, len: u8) -> Self {
         Op {
-            handler,
+            quick,
             imm: 0,
             disp: 0,
             aux: 0,
@@ -124,6 +127,11 @@ impl Op {
     #[inline(always)]
     pub(crate) fn end(&self) -> u64 {
         u64::from(self.place & 0xfff) + u64::from(self.place >> 12)
+    }
+
+    /// Whether the memory operand is in no segment and its address is not truncated.
+    pub(crate) fn indexed(&self) -> bool {
+        self.mode & mode::ADDR32 == 0 && self.seg == slot::ZERO
     }
 
     /// Whether the memory operand is `base + disp`.

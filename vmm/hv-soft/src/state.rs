@@ -268,6 +268,10 @@ impl Cpu {
     /// Puts a saved MSR back. The wall clock is filled when the guest writes its MSR and at no other time (Linux
     /// Documentation/virt/kvm/x86/msr.rst): by now the guest may use that memory for something else.
     fn restore_msr(&mut self, n: u32, v: u64) -> Res {
+        if n == index::TSC {
+            self.clock.restore_tsc(v);
+            return Ok(());
+        }
         if n == index::KVM_WALL_CLOCK {
             self.msrs.wall_clock = v;
             return Ok(());

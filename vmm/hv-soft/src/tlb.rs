@@ -10,10 +10,17 @@ use crate::word::Word;
 const SIZE: usize = 1024;
 /// Entries for fetches.
 const FETCH_SIZE: usize = 256;
+/// Bytes of the entries of one mode.
+const HALF: usize = SIZE * size_of::<Entry>();
 /// Tag of an empty entry: never equal to a page address.
 const EMPTY: u64 = 1;
+/// Set in the tag of an entry for writes to a page that may hold decoded code: never equal to a page address either.
+const GUARDED: u64 = 2;
+/// Stores through a guarded entry to a page that holds no code at the time, until the entry is guarded no longer. So
+/// many cost as much as the search for all entries of a page, when it gets code again.
+const PATIENCE: u32 = 500;
 
-/// Invariant: `tag` is [`EMPTY`], or the page at `tag + addend` is guest RAM.
+/// Invariant: `tag` is [`EMPTY`], or the page at `tag + addend` is guest RAM, where [`GUARDED`] does not count.
 #[derive(Clone, Copy)]
 struct Entry {
     tag: u64,
@@ -27,6 +34,15 @@ struct Fetch {
     global: bool,
 }
 
+/// What belongs to a guarded entry.
+#[derive(Clone, Copy, Default)]
+struct Guard {
+    /// Number of the page among all pages of RAM.
+    page: u32,
+    /// Stores while the page held no code.
+    idle: u32,
+}
+
 const NO_ENTRY: Entry = Entry { tag: EMPTY, addend: 0 };
 const NO_FETCH: Fetch = Fetch { tag: EMPTY, gpa: 0, global: false };
 
@@ -35,6 +51,8 @@ const NO_FETCH: Fetch = Fetch { tag: EMPTY, gpa: 0, global: false };
 pub(crate) struct Fill {
     pub(crate) va: u64,
     pub(crate) page: HostPage,
+    /// Number of the page among all pages of RAM.
+    pub(crate) number: usize,
     pub(crate) global: bool,
     /// Bytes of the mapping (4 KiB, 2 MiB or 1 GiB).
     pub(crate) span: u64,
@@ -45,14 +63,16 @@ pub(crate) struct Tlb {
     read: [Entry; 2 * SIZE],
     write: [Entry; 2 * SIZE],
     fetch: [Fetch; 2 * FETCH_SIZE],
-    /// All ones for user mode, zero for supervisor.
-    user: usize,
+    /// Where the half that accesses use starts in `read` and `write`, in bytes.
+    half: usize,
     /// One bit for each pair of read and write entries that a CR3 load must empty.
     local: [u64; 2 * SIZE / 64],
     /// One bit for each fetch entry that a CR3 load must empty.
     local_fetch: [u64; 2 * FETCH_SIZE / 64],
     /// Address range in which large pages were entered since the last full flush.
     large: (u64, u64),
+    /// For the guarded ones of `write`.
+    guards: [Guard; 2 * SIZE],
 }
 
 impl Tlb {
@@ -61,32 +81,41 @@ impl Tlb {
             read: [NO_ENTRY; 2 * SIZE],
             write: [NO_ENTRY; 2 * SIZE],
             fetch: [NO_FETCH; 2 * FETCH_SIZE],
-            user: 0,
+            half: 0,
             local: [0; 2 * SIZE / 64],
             local_fetch: [0; 2 * FETCH_SIZE / 64],
             large: (u64::MAX, 0),
+            guards: [Guard::default(); 2 * SIZE],
         }
     }
 
     /// Chooses the half that accesses use.
     pub(crate) fn set_user(&mut self, user: bool) {
-        self.user = if user { usize::MAX } else { 0 };
+        self.half = if user { HALF } else { 0 };
     }
 
     #[inline(always)]
     fn index(&self, va: u64) -> usize {
-        ((va >> 12) as usize & (SIZE - 1)) | (self.user & SIZE)
+        ((va >> 12) as usize & (SIZE - 1)) | if self.half == 0 { 0 } else { SIZE }
     }
 
     #[inline(always)]
     fn fetch_index(&self, va: u64) -> usize {
-        ((va >> 12) as usize & (FETCH_SIZE - 1)) | (self.user & FETCH_SIZE)
+        ((va >> 12) as usize & (FETCH_SIZE - 1)) | if self.half == 0 { 0 } else { FETCH_SIZE }
+    }
+
+    /// The entry for the page of `va` in `read` or `write`.
+    #[inline(always)]
+    fn entry<'a>(&self, entries: &'a [Entry; 2 * SIZE], va: u64) -> &'a Entry {
+        let place = (va as usize >> 12) % SIZE * size_of::<Entry>();
+        // SAFETY: `place` is that of an entry of the first half, and `half` is 0 or the size of that half.
+        unsafe { &*entries.as_ptr().byte_add(place).byte_add(self.half) }
     }
 
     /// Loads if the whole value lies in a page that is entered for reads.
     #[inline(always)]
     pub(crate) fn load<T: Word>(&self, va: u64) -> Option<T> {
-        let e = &self.read[self.index(va)];
+        let e = self.entry(&self.read, va);
         if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
             return None;
         }
@@ -99,7 +128,7 @@ impl Tlb {
     /// Stores if the whole value lies in a page that is entered for writes; says whether it did.
     #[inline(always)]
     pub(crate) fn store<T: Word>(&self, va: u64, value: T) -> bool {
-        let e = &self.write[self.index(va)];
+        let e = self.entry(&self.write, va);
         if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
             return false;
         }
@@ -111,7 +140,7 @@ impl Tlb {
     /// Reads, changes and writes back if the whole value lies in a page that is entered for writes.
     #[inline(always)]
     pub(crate) fn begin_rmw<T: Word>(&self, va: u64) -> Option<(T, Place)> {
-        let e = &self.write[self.index(va)];
+        let e = self.entry(&self.write, va);
         if e.tag != va.wrapping_add(T::BYTES - 1) & !OFFSET {
             return None;
         }
@@ -146,6 +175,14 @@ impl Tlb {
     pub(crate) fn fill_write(&mut self, f: Fill) {
         let i = self.index(f.va);
         self.write[i] = Entry { tag: f.va & !OFFSET, addend: f.page.addend(f.va) };
+        self.note(f, i);
+    }
+
+    /// Enters a page for writes that must ask whether they touch code.
+    pub(crate) fn fill_guarded(&mut self, f: Fill) {
+        let i = self.index(f.va);
+        self.write[i] = Entry { tag: f.va & !OFFSET | GUARDED, addend: f.page.addend(f.va) };
+        self.guards[i] = Guard { page: f.number as u32, idle: 0 };
         self.note(f, i);
     }
 
@@ -201,11 +238,12 @@ impl Tlb {
         }
     }
 
-    /// Empties the entries of one page, global or not, and of the large page it may be part of.
-    pub(crate) fn flush_page(&mut self, va: u64) {
+    /// Empties the entries of one page, global or not. Says whether that was all: where the page may be part of a large
+    /// one, everything is emptied.
+    pub(crate) fn flush_page(&mut self, va: u64) -> bool {
         if (self.large.0..=self.large.1).contains(&va) {
             self.flush_all();
-            return;
+            return false;
         }
         let low = (va >> 12) as usize & (SIZE - 1);
         let fetch_low = (va >> 12) as usize & (FETCH_SIZE - 1);
@@ -214,15 +252,43 @@ impl Tlb {
             self.write[low | (half * SIZE)] = NO_ENTRY;
             self.fetch[fetch_low | (half * FETCH_SIZE)] = NO_FETCH;
         }
+        true
     }
 
-    /// Empties every write entry that leads to `page`, because code was decoded from it.
-    pub(crate) fn protect(&mut self, page: HostPage) {
-        for e in &mut self.write {
-            if e.tag != EMPTY && page.addend(e.tag) == e.addend {
-                *e = NO_ENTRY;
+    /// Guards every write entry that leads to a page, because code was decoded from it.
+    pub(crate) fn guard(&mut self, page: HostPage, number: usize) {
+        for (e, g) in self.write.iter_mut().zip(&mut self.guards) {
+            if e.tag & (EMPTY | GUARDED) == 0 && page.addend(e.tag) == e.addend {
+                e.tag |= GUARDED;
+                *g = Guard { page: number as u32, idle: 0 };
             }
         }
+    }
+
+    /// The host page of `va` and its number, if `len` bytes there lie in a page that is entered for guarded writes.
+    #[inline]
+    pub(crate) fn guarded(&self, va: u64, len: u64) -> Option<(HostPage, usize)> {
+        let e = self.entry(&self.write, va);
+        if e.tag != va.wrapping_add(len.wrapping_sub(1)) & !OFFSET | GUARDED {
+            return None;
+        }
+        let number = self.guards[self.index(va)].page as usize;
+        // SAFETY: the tag but for the mark is the page of `va`, so the addend was made for this page.
+        Some((unsafe { HostPage::from_addend(e.addend, va) }, number))
+    }
+
+    /// Counts a store through the guarded entry of `va`, whose page holds no code. Says whether there were so many
+    /// that it is guarded no longer.
+    #[inline]
+    pub(crate) fn count_idle(&mut self, va: u64) -> bool {
+        let i = self.index(va);
+        let guard = &mut self.guards[i];
+        guard.idle += 1;
+        let over = guard.idle > PATIENCE;
+        if over {
+            self.write[i].tag &= !GUARDED;
+        }
+        over
     }
 }
 

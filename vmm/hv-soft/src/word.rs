@@ -1,7 +1,6 @@
 //! Operand widths: the four integer sizes behind one trait.
 
 use crate::cpu::Cpu;
-use crate::op::slot;
 
 /// An unsigned integer of an operand size.
 pub(crate) trait Word: Copy + Eq + Ord + Send + Sync + 'static {
@@ -21,7 +20,8 @@ pub(crate) trait Word: Copy + Eq + Ord + Send + Sync + 'static {
     fn set(cpu: &mut Cpu, r: u8, v: Self);
 }
 
-const MASK: u8 = slot::COUNT as u8 - 1;
+/// Register number of a byte register, without the bit that chooses AH–BH.
+const MASK: u8 = 31;
 
 macro_rules! word {
     ($t:ty, $sext:expr, $set:expr) => {
@@ -42,11 +42,11 @@ macro_rules! word {
             }
             #[inline(always)]
             fn get(cpu: &Cpu, r: u8) -> Self {
-                cpu.regs[(r & MASK) as usize] as $t
+                cpu.regs[r as usize] as $t
             }
             #[inline(always)]
             fn set(cpu: &mut Cpu, r: u8, v: Self) {
-                let slot = &mut cpu.regs[(r & MASK) as usize];
+                let slot = &mut cpu.regs[r as usize];
                 *slot = $set(*slot, v);
             }
         }

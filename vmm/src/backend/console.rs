@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use log::Level;
+
 use crate::ending::printable;
+use crate::logging;
 
 /// Lines kept.
 const LINES_MAX: usize = 40;
@@ -28,20 +31,25 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console that also prints each byte on stderr if `echo`.
+    /// A console that also says all of it in the log file, or on stderr, if `echo`.
     pub fn new(echo: bool) -> Self {
         Self { echo, ..Self::default() }
     }
 
     /// Takes one byte of output.
     pub fn put(&self, byte: u8) {
-        if self.echo {
+        if self.echo && !logging::has_file() {
             // The console is a courtesy; a closed stderr does not stop the guest.
             let _ = std::io::stderr().write_all(&[byte]);
         }
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         match byte {
-            b'\n' => tail.end_line(),
+            b'\n' => {
+                tail.end_line();
+                if let Some(line) = tail.lines.back().filter(|_| self.echo && logging::has_file()) {
+                    logging::say(Level::Info, &format!("console: {line}"));
+                }
+            }
             b'\r' => {}
             _ if tail.current.len() < LINE_MAX => tail.current.push(byte),
             _ => {}

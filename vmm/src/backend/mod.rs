@@ -2,5 +2,8 @@
 
 pub mod console;
 pub mod disk;
+mod hole;
 pub mod host;
+pub mod layers;
+pub mod share;
 pub mod vsock;

@@ -100,6 +100,12 @@ impl HostDialer {
         Self { streams, events, agent_called: AtomicBool::new(false), base }
     }
 
+    /// The same for a guest from a snapshot, whose agent made its call before.
+    #[must_use]
+    pub fn after_call(self) -> Self {
+        Self { agent_called: AtomicBool::new(true), ..self }
+    }
+
     fn socket(&self, port: u32) -> io::Result<UnixStream> {
         if port == AGENT_PORT {
             if self.agent_called.swap(true, Ordering::Relaxed) {

@@ -3,11 +3,13 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
-use supermachine_agent_protocol::ExitStatus;
+use supermachine_agent_protocol::blocking::FrameWriter;
+use supermachine_agent_protocol::{ExitStatus, FrameKind};
 use supermachine_vmm_api::{Client, ClientError, Reply, Request, State};
 
-use crate::harness::{Config, noise, wait_for};
+use crate::harness::{Config, Machine, noise, wait_for};
 
 fn status(client: &mut Client) -> supermachine_vmm_api::Status {
     match client.request(&Request::Status {}).expect("a reply") {
@@ -152,4 +154,61 @@ fn the_user_socket_reaches_guest_ports() {
     client.read_to_end(&mut rest).expect("the end");
     assert_eq!(rest, b"OK 9\n");
     drop(machine);
+}
+
+/// Asks for a process and does not wait for the answer.
+fn ask_for_a_process(machine: &Machine) -> UnixStream {
+    let client = machine.client();
+    let stream = client.stream().try_clone().expect("a descriptor");
+    let request = Request::Exec(Box::new(machine.spec(&["true"])));
+    FrameWriter::new(&stream).send_json(FrameKind::Request, &request).expect("sent");
+    stream
+}
+
+fn is_answered_within(mut stream: &UnixStream, limit: Duration) -> bool {
+    stream.set_read_timeout(Some(limit)).expect("set");
+    stream.read(&mut [0u8; 1]).is_ok()
+}
+
+#[test]
+fn a_guest_that_hangs_holds_nobody() {
+    let machine = Config::new().start();
+    let pid = machine.pid();
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("/proc of the vmm").count();
+    let stop = "kill -STOP $(grep -l supermachine-ag /proc/[0-9]*/comm | tr -dc '0-9\\n')";
+    let held = machine.client().exec(machine.spec(&["sh", "-c", stop])).expect("starts");
+    let with_one = threads();
+    // The agent is stopped sooner or later: from then on nobody is answered any more.
+    let mut waiting = vec![ask_for_a_process(&machine)];
+    while waiting.last().is_some_and(|stream| is_answered_within(stream, Duration::from_secs(3))) {
+        waiting.push(ask_for_a_process(&machine));
+    }
+    drop((held, waiting));
+    wait_for(|| threads() < with_one, "the threads of all of them to end");
+    let mut client = machine.client();
+    let started = Instant::now();
+    let refused = client.request(&Request::Shutdown {});
+    assert!(
+        matches!(&refused, Err(ClientError::Refused(reply)) if reply.message.contains("does not answer")),
+        "{refused:?}"
+    );
+    assert!(started.elapsed() >= Duration::from_secs(9), "after {:?}", started.elapsed());
+    client.request(&Request::Kill { signal: 9 }).expect("a reply");
+    assert_eq!(machine.finish().status.code(), Some(137));
+}
+
+#[test]
+fn cpu_time_is_not_that_of_the_last_question() {
+    let machine = Config::new().start();
+    let mut client = machine.client();
+    let mut cpu_ns = || match client.request(&Request::Stats {}) {
+        Ok(Reply::Stats(stats)) => stats.vcpus.iter().map(|vcpu| vcpu.cpu_ns).sum::<u64>(),
+        other => panic!("{other:?}"),
+    };
+    let before = cpu_ns();
+    assert!(before > 0);
+    machine.exec(&["sh", "-c", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done"]);
+    let after = cpu_ns();
+    assert!(after > before, "{before} ns before, {after} ns after");
+    client.request(&Request::Pause {}).expect("a reply");
 }

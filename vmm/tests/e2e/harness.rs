@@ -1,15 +1,20 @@
 //! Starts machines and talks to them.
 
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use supermachine_agent_protocol::blocking::{FrameReader, FrameWriter};
-use supermachine_agent_protocol::{Credit, Exec, ExitStatus, FrameKind, Stream, Window};
+use supermachine_agent_protocol::container::Container;
+use supermachine_agent_protocol::{Exec, ExitStatus};
 use supermachine_vmm::root::ROOT;
-use supermachine_vmm_api::Client;
+use supermachine_vmm_api::{
+    Client, ClientError, ContainerFiles, Create, Input, Relay, Reply, Request, Sender, Streams,
+};
 use tempfile::TempDir;
 
 /// The longest that anything here may take: a nested machine under software emulation is slow.
@@ -49,6 +54,7 @@ pub(crate) fn rootfs() -> &'static Path {
         std::fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("file");
         std::fs::write(root.join("etc/not-executable"), "data\n").expect("file");
         compile("vsock-call.c", &root.join("bin/vsock-call"));
+        compile("live.c", &root.join("bin/live"));
         let image = dir.path().join("root.squashfs");
         let made =
             Command::new("mksquashfs").arg(&root).arg(&image).args(["-quiet", "-no-progress", "-all-root"]).output();
@@ -69,12 +75,15 @@ fn compile(source: &str, program: &Path) {
 
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "uname", "sleep", "dd", "head", "kill", "ps", "id", "env", "pwd", "stty", "true",
-    "false", "md5sum", "yes", "mount", "grep", "nproc", "sync", "seq", "tr", "wc", "od", "date", "test",
+    "false", "md5sum", "yes", "mount", "grep", "nproc", "sync", "seq", "tr", "wc", "od", "date", "test", "df", "rm",
+    "mkdir", "cut", "tail", "setsid",
 ];
 
 /// The command line of a machine.
 pub(crate) struct Config {
     pub(crate) args: Vec<String>,
+    /// Largest file that the vmm may write, in blocks of 512 bytes.
+    file_blocks: Option<u32>,
     dir: TempDir,
 }
 
@@ -85,15 +94,36 @@ impl Config {
         config.arg(&format!("--disk={}", rootfs().display())).arg("--root-disk=0")
     }
 
+    /// A machine as containers have it: its disks are empty.
+    pub(crate) fn for_container() -> Self {
+        Self::bare().arg(&format!("--initramfs={}", initramfs().display())).arg("--container")
+    }
+
     /// A machine with a kernel only.
     pub(crate) fn bare() -> Self {
         let kernel = format!("--kernel={}", kernel().display());
-        Self { args: vec![kernel], dir: TempDir::new().expect("a temporary directory") }
+        Self { args: vec![kernel], file_blocks: None, dir: TempDir::new().expect("a temporary directory") }
+    }
+
+    /// A machine that goes on from the snapshot of one that [`Self::new`] made.
+    pub(crate) fn restored(snapshot: &Path) -> Self {
+        let args = vec![format!("--restore={}", snapshot.display()), format!("--disk={}", rootfs().display())];
+        Self { args, file_blocks: None, dir: TempDir::new().expect("a temporary directory") }
+    }
+
+    /// A machine that goes on from a snapshot and is given its files later.
+    pub(crate) fn from_snapshot(snapshot: &Path) -> Self {
+        let args = vec![format!("--restore={}", snapshot.display())];
+        Self { args, file_blocks: None, dir: TempDir::new().expect("a temporary directory") }
     }
 
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
         self
+    }
+
+    pub(crate) fn limited_to_file_blocks(self, blocks: u32) -> Self {
+        Self { file_blocks: Some(blocks), ..self }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -105,7 +135,16 @@ impl Config {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_supermachine-vmm"));
+        let program = env!("CARGO_BIN_EXE_supermachine-vmm");
+        let mut command = match self.file_blocks {
+            None => Command::new(program),
+            Some(blocks) => {
+                // Without the signal, a write beyond the limit is an error as on a full disk.
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "sh", program]);
+                command
+            }
+        };
         command.args(&self.args).stdin(Stdio::null());
         command
     }
@@ -125,6 +164,31 @@ impl Config {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the vmm starts")
     }
 
+    /// Starts a machine whose control client is the connection that it inherits; its standard error is [`Self::stderr`].
+    pub(crate) fn start_inherited(&self, stdin: Stdio) -> (UnixStream, Child) {
+        self.start_inherited_on(stdin, Stdio::piped())
+    }
+
+    /// The same with its output somewhere else.
+    pub(crate) fn start_inherited_on(&self, stdin: Stdio, stdout: Stdio) -> (UnixStream, Child) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        // The descriptor goes through a standard stream: another way would hand it to other children as well.
+        let script = "exec \"$@\" --control-fd=3 3>&2 2>\"$0\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(self.stderr_path()).arg(env!("CARGO_BIN_EXE_supermachine-vmm"));
+        command.args(&self.args).stdin(stdin).stdout(stdout).stderr(OwnedFd::from(theirs));
+        (ours, command.spawn().expect("the vmm starts"))
+    }
+
+    fn stderr_path(&self) -> PathBuf {
+        self.dir().join("stderr")
+    }
+
+    /// What a machine with an inherited control client wrote on its standard error.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.stderr_path()).unwrap_or_default()
+    }
+
     /// Starts a machine that is used through its control socket.
     pub(crate) fn start(self) -> Machine {
         let control = self.control_path();
@@ -136,6 +200,14 @@ impl Config {
         assert_eq!(machine.exec(&["true"]).status, ExitStatus::Exited(0));
         machine
     }
+}
+
+/// Passes the busybox image to the machine, and asks for a container on it.
+pub(crate) fn create(client: &mut Client, container: Container) -> std::result::Result<Reply, ClientError> {
+    let image = std::fs::File::open(rootfs()).expect("the image");
+    client.files(&[image.as_fd()])?;
+    let files = ContainerFiles { layers: vec![0], ..ContainerFiles::default() };
+    client.request(&Request::Create(Box::new(Create { container, files })))
 }
 
 /// Waits for the child and collects its output; a hang is killed and fails.
@@ -214,6 +286,14 @@ impl Machine {
         collect_with_input(self.client().exec(spec).expect("the process starts"), input)
     }
 
+    /// Saves the machine; gives where.
+    pub(crate) fn snapshot(&self, name: &str) -> PathBuf {
+        let dir = self.config.dir().join(name);
+        let reply = self.client().request(&Request::Snapshot { dir: dir.clone() }).expect("the machine is saved");
+        assert_eq!(reply, Reply::Ok {});
+        dir
+    }
+
     /// Waits for the machine's end.
     pub(crate) fn finish(mut self) -> Output {
         finish(self.child.take().expect("not ended"))
@@ -234,54 +314,48 @@ pub(crate) type Process = (FrameReader<UnixStream>, FrameWriter<UnixStream>, u32
 
 /// Collects output until the streams' end.
 pub(crate) fn collect(process: Process) -> Result {
-    let (mut reader, writer, _) = process;
-    drain(&mut reader, &Mutex::new(writer), &Credit::default())
+    follow(process, None)
 }
 
 fn collect_with_input(process: Process, input: Vec<u8>) -> Result {
-    let (mut reader, writer, _) = process;
-    let (writer, credit) = (Mutex::new(writer), Credit::default());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut rest = input.as_slice();
-            while !rest.is_empty() {
-                let Some(count) = credit.spend(rest.len().min(60_000)) else { return };
-                let (now, later) = rest.split_at(count);
-                writer.lock().expect("no panic").send(FrameKind::Stdin, now).expect("stdin is taken");
-                rest = later;
-            }
-            writer.lock().expect("no panic").send(FrameKind::Stdin, &[]).expect("the end is taken");
-        });
-        let result = drain(&mut reader, &writer, &credit);
-        credit.close();
-        result
-    })
+    let (theirs, mut ours) = UnixStream::pair().expect("a pair");
+    let feeder = std::thread::spawn(move || {
+        // The process may have enough before it has everything.
+        let _ = ours.write_all(&input);
+    });
+    let result = follow(process, Some(Input::new(theirs.as_fd()).expect("a descriptor")));
+    drop(theirs);
+    feeder.join().expect("no panic");
+    result
 }
 
-fn drain(reader: &mut FrameReader<UnixStream>, writer: &Mutex<FrameWriter<UnixStream>>, credit: &Credit) -> Result {
-    let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
-    while let Some(frame) = reader.next_frame().expect("frames") {
-        let grant = |stream, payload: &[u8]| {
-            let bytes = u32::try_from(payload.len()).expect("a frame's length");
-            // The process may have ended already, and its connection with it.
-            let _ = writer.lock().expect("no panic").send_frame(Window { stream, bytes });
-        };
-        match frame.kind {
-            FrameKind::Stdout => {
-                grant(Stream::Stdout, &frame.payload);
-                stdout.extend(frame.payload);
-            }
-            FrameKind::Stderr => {
-                grant(Stream::Stderr, &frame.payload);
-                stderr.extend(frame.payload);
-            }
-            FrameKind::Window => credit.grant(Window::try_from(&frame).expect("a window").bytes),
-            FrameKind::Close => credit.close(),
-            FrameKind::Exit => status = Some(ExitStatus::try_from(&frame).expect("an exit status")),
-            other => panic!("unexpected {other} frame"),
-        }
+fn follow((reader, writer, _): Process, stdin: Option<Input>) -> Result {
+    let (stdout, stderr) = (Capture::default(), Capture::default());
+    let streams = Streams { stdin, stdout: Some(Box::new(stdout.clone())), stderr: Some(Box::new(stderr.clone())) };
+    let relay = Relay::start(reader, Sender::new(writer), streams).expect("threads");
+    let status = relay.wait_for_streams().expect("an exit frame before the end");
+    Result { stdout: stdout.take(), stderr: stderr.take(), status }
+}
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().expect("no panic"))
     }
-    Result { stdout, stderr, status: status.expect("an exit frame before the end") }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes that do not repeat: a linear congruential generator (Knuth's MMIX constants).

@@ -5,10 +5,16 @@
 //! them. Without them nothing here can run, and each test says so.
 
 mod bad_input;
+mod checkpoint;
+mod container;
 mod control;
+mod create;
 mod devices;
+mod files;
 mod harness;
 mod leaks;
 mod lifecycle;
 mod process;
+mod snapshot;
+mod snapshot_hostile;
 mod streams;

@@ -14,7 +14,7 @@ fn runs_at(vcpus: u32) {
     assert_eq!(output.status.code(), Some(7));
 }
 
-fn max_vcpus() -> u32 {
+pub(crate) fn max_vcpus() -> u32 {
     let hypervisor = supermachine_vmm::choose::open(choice(), None).expect("a hypervisor");
     hypervisor.capabilities().max_vcpus
 }
@@ -86,4 +86,15 @@ fn programs_that_do_not_start_have_the_shells_statuses() {
 #[test]
 fn a_signal_counts_128() {
     assert_eq!(Config::new().run(&["sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
+}
+
+/// On soft an idle guest's decoded code is given back after two seconds; what runs afterwards is decoded again.
+#[test]
+fn work_after_a_rest_is_done_as_before() {
+    let script = "for n in 1 2 3; do sha256sum /bin/busybox; sleep 3; done";
+    let output = Config::new().run(&["sh", "-c", script]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines.len() == 3 && lines.iter().all(|line| *line == lines[0]), "{text}");
 }

@@ -319,7 +319,7 @@ fn a_reset_while_running_is_the_same() {
 
 #[test]
 fn bad_saved_numbers_are_refused() {
-    let good = VsockState { guest_cid: 3, next_port: spec::FIRST_HOST_PORT, active: true };
+    let good = VsockState { guest_cid: 3, next_port: spec::FIRST_HOST_PORT, active: true, connected: true };
     let restore = |state| Vsock::restore(state, Box::new(Listener::default()));
     assert!(restore(good.clone()).is_ok());
     for guest_cid in [0, 2, u64::from(u32::MAX), u64::MAX] {

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod forms;
 pub mod generate;
 pub mod layout;
+pub mod lockstep;
 pub mod mask;
 pub mod model;
 pub mod native;

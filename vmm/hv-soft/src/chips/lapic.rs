@@ -284,7 +284,7 @@ impl Cpu {
 
     /// Writes a local APIC register; #GP where x2APIC mode has none (xAPIC mode ignores that).
     pub(crate) fn lapic_write(&mut self, n: u32, value: u64) -> Res {
-        self.shared.attention();
+        self.attend();
         match n {
             EOI => {
                 if let Some(vector) = self.lapic.end() {

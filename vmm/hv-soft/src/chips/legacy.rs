@@ -139,7 +139,7 @@ impl Cpu {
         let now = self.clock.tsc();
         if !self.shared.board.legacy().write(port, value as u8, now) {
             self.io.post(Exit::PioWrite { port, size, value });
-            self.shared.attention();
+            self.attend();
         }
         Ok(())
     }

@@ -1,15 +1,12 @@
 //! What other threads may touch: the machine's board, and each vCPU's mailbox.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::chips::ioapic::{IoApic, Message};
 use crate::chips::legacy::Legacy;
 use crate::clock::Clock;
-
-/// Guest instructions between looks at the clock.
-const SLICE: i32 = 20_000;
 
 /// The part of the machine that vCPUs share.
 pub(crate) struct Board {
@@ -24,8 +21,6 @@ pub(crate) struct Board {
 
 /// A vCPU's mailbox.
 pub(crate) struct Shared {
-    /// Instructions that may run before the vCPU must look up; other threads zero it.
-    budget: AtomicI32,
     attention: AtomicBool,
     kicked: AtomicBool,
     /// Vectors posted and not yet taken, edge and level.
@@ -57,7 +52,6 @@ impl Board {
     pub(crate) fn add_vcpu(self: &Arc<Self>) -> Arc<Shared> {
         let zero = || [const { AtomicU64::new(0) }; 4];
         let shared = Arc::new(Shared {
-            budget: AtomicI32::new(0),
             attention: AtomicBool::new(false),
             kicked: AtomicBool::new(false),
             edges: zero(),
@@ -120,34 +114,14 @@ impl Board {
 }
 
 impl Shared {
-    /// Makes the vCPU look up at the end of its block.
+    /// Makes the vCPU look up after at most some thousand instructions.
     pub(crate) fn attention(&self) {
         self.attention.store(true, Ordering::Release);
-        self.budget.store(0, Ordering::Release);
     }
 
     /// Whether something wants the vCPU to look up.
     pub(crate) fn wants_attention(&self) -> bool {
         self.attention.load(Ordering::Relaxed)
-    }
-
-    /// Takes instructions from the budget; false when it is used up. A zero that another thread stores in between
-    /// may be lost; `attention` is looked at when the slice ends, so that costs some tens of microseconds.
-    #[inline(always)]
-    pub(crate) fn spend(&self, instructions: u32) -> bool {
-        let left = self.budget.load(Ordering::Relaxed) - instructions as i32;
-        self.budget.store(left, Ordering::Relaxed);
-        left >= 0
-    }
-
-    /// Starts a slice; gives what the last one left over.
-    pub(crate) fn refill(&self) -> i32 {
-        self.budget.swap(SLICE, Ordering::AcqRel)
-    }
-
-    /// Instructions in a slice.
-    pub(crate) fn slice() -> i32 {
-        SLICE
     }
 
     /// Takes the attention flag.

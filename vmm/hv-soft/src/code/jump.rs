@@ -1,31 +1,47 @@
 //! Jump targets to decoded blocks, by virtual address.
 
 use crate::code::NO_BLOCK;
-use crate::mem::PAGE;
+use crate::mem::{OFFSET, PAGE};
 
 /// Entries; a power of two.
 const SIZE: usize = 16384;
 /// Bits of the page filter.
-const PAGES: usize = 4096;
+const PAGES: usize = 65536;
 /// User and supervisor code never share an entry: this bit of the (canonical) address tells them apart.
 const USER: u64 = 1 << 62;
-/// Never the tag of an entry in use: not canonical even with [`USER`] flipped.
-const EMPTY: u64 = 1 << 55;
+/// Flipped in the tag of an entry whose translation was dropped. The tag is not canonical then, so nothing finds it.
+const STALE: u64 = 1 << 55;
+/// Bit 54 and, in an entry that is not stale, bit 55 of a tag are equal.
+const BELOW_STALE: u64 = 1 << 54;
+/// The tag of an entry that was never used.
+const EMPTY: u64 = STALE;
 
 #[derive(Clone, Copy)]
 struct Entry {
     tag: u64,
     block: u32,
+    /// Number of the block's page among all pages of RAM.
+    page: u32,
 }
 
-/// Direct-mapped cache; dropped as the TLB is.
+const NO_ENTRY: Entry = Entry { tag: EMPTY, block: NO_BLOCK, page: 0 };
+
+impl Entry {
+    fn make_stale(&mut self) {
+        if (self.tag & STALE == 0) == (self.tag & BELOW_STALE == 0) {
+            self.tag ^= STALE;
+        }
+    }
+}
+
+/// Direct-mapped cache. When the TLB is flushed, entries are not lost: they only have to be looked at again.
 pub(crate) struct JumpCache {
     entries: [Entry; SIZE],
     /// What is flipped in addresses at the current privilege level.
     mode: u64,
-    /// One bit for each entry that a CR3 load drops.
+    /// One bit for each entry that a CR3 load makes stale.
     local: [u64; SIZE / 64],
-    /// Which pages (number modulo 4096) have entries, so that INVLPG of other pages costs nothing.
+    /// Which pages (by the low bits of their number) have entries, so that INVLPG of other pages costs nothing.
     pages: [u64; PAGES / 64],
 }
 
@@ -36,12 +52,7 @@ fn index(rip: u64) -> usize {
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        JumpCache {
-            entries: [Entry { tag: EMPTY, block: NO_BLOCK }; SIZE],
-            mode: 0,
-            local: [0; SIZE / 64],
-            pages: [0; PAGES / 64],
-        }
+        JumpCache { entries: [NO_ENTRY; SIZE], mode: 0, local: [0; SIZE / 64], pages: [0; PAGES / 64] }
     }
 
     /// Chooses whose code the addresses mean.
@@ -56,10 +67,18 @@ impl JumpCache {
         if e.tag == rip ^ self.mode { e.block } else { NO_BLOCK }
     }
 
-    /// Enters a block.
-    pub(crate) fn put(&mut self, rip: u64, block: u32, global: bool) {
+    /// The block that was at `rip` before translations were dropped, if that was in RAM page `page` and no other block
+    /// took its entry since.
+    #[inline]
+    pub(crate) fn recall(&self, rip: u64, page: usize) -> Option<u32> {
+        let e = &self.entries[index(rip)];
+        (e.tag == rip ^ self.mode ^ STALE && e.page as usize == page && e.block != NO_BLOCK).then_some(e.block)
+    }
+
+    /// Enters a block of RAM page `page`.
+    pub(crate) fn put(&mut self, rip: u64, block: u32, page: usize, global: bool) {
         let i = index(rip);
-        self.entries[i] = Entry { tag: rip ^ self.mode, block };
+        self.entries[i] = Entry { tag: rip ^ self.mode, block, page: page as u32 };
         let page = (rip / PAGE) as usize & (PAGES - 1);
         self.pages[page / 64] |= 1 << (page % 64);
         if !global {
@@ -67,33 +86,103 @@ impl JumpCache {
         }
     }
 
-    /// Drops one entry.
+    /// Forgets one entry.
     pub(crate) fn forget(&mut self, rip: u64) {
-        self.entries[index(rip)].tag = EMPTY;
+        self.entries[index(rip)] = NO_ENTRY;
     }
 
-    /// Drops everything.
-    pub(crate) fn flush_all(&mut self) {
-        self.entries.fill(Entry { tag: EMPTY, block: NO_BLOCK });
+    /// Forgets everything, because the blocks are gone.
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(NO_ENTRY);
         self.local = [0; SIZE / 64];
         self.pages = [0; PAGES / 64];
     }
 
-    /// Drops what a CR3 load drops.
+    /// Makes all entries stale.
+    pub(crate) fn flush_all(&mut self) {
+        self.entries.iter_mut().for_each(Entry::make_stale);
+        self.local = [0; SIZE / 64];
+        self.pages = [0; PAGES / 64];
+    }
+
+    /// Makes the entries stale that a CR3 load drops.
     pub(crate) fn flush_local(&mut self) {
         for (w, bits) in self.local.iter_mut().enumerate() {
             while *bits != 0 {
-                self.entries[w * 64 + bits.trailing_zeros() as usize].tag = EMPTY;
+                self.entries[w * 64 + bits.trailing_zeros() as usize].make_stale();
                 *bits &= *bits - 1;
             }
         }
     }
 
-    /// Drops at least the entries of one page.
+    /// Makes at least the entries of one page stale.
     pub(crate) fn flush_page(&mut self, va: u64) {
         let page = (va / PAGE) as usize & (PAGES - 1);
-        if self.pages[page / 64] & 1 << (page % 64) != 0 {
-            self.flush_all();
+        let bit = 1 << (page % 64);
+        if self.pages[page / 64] & bit == 0 {
+            return;
         }
+        self.pages[page / 64] &= !bit;
+        // Pages that share the bit lose theirs with it. The entries of all of them are in one stretch: `index` takes
+        // the bits above the offset from bits that these pages have in common.
+        let same = |tag: u64| (tag / PAGE) as usize & (PAGES - 1) == page;
+        let first = index(va) & !(OFFSET as usize);
+        let stretch = self.entries.iter_mut().skip(first).take(PAGE as usize);
+        stretch.filter(|e| same(e.tag)).for_each(Entry::make_stale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIPS: [u64; 3] = [0x40_1234, 0xffff_ffff_8100_0010, 0x7fff_ffff_f000];
+
+    fn filled() -> Box<JumpCache> {
+        let mut jumps = Box::new(JumpCache::new());
+        for (block, rip) in RIPS.into_iter().enumerate() {
+            jumps.put(rip, block as u32, 7, rip >> 63 != 0);
+        }
+        jumps
+    }
+
+    #[test]
+    fn what_a_flush_drops_is_found_again_only_in_its_page() {
+        let mut jumps = filled();
+        for flush in [JumpCache::flush_all, JumpCache::flush_all, JumpCache::flush_local] {
+            flush(&mut jumps);
+            for (block, rip) in RIPS.into_iter().enumerate() {
+                assert_eq!(jumps.get(rip), NO_BLOCK);
+                assert_eq!((jumps.recall(rip, 7), jumps.recall(rip, 8)), (Some(block as u32), None));
+            }
+        }
+        jumps.clear();
+        assert!(RIPS.iter().all(|&rip| jumps.recall(rip, 7).is_none()));
+    }
+
+    #[test]
+    fn a_cr3_load_keeps_global_code() {
+        let mut jumps = filled();
+        jumps.flush_local();
+        assert_eq!(RIPS.map(|rip| jumps.get(rip)), [NO_BLOCK, 1, NO_BLOCK]);
+    }
+
+    #[test]
+    fn a_page_is_flushed_alone() {
+        let mut jumps = filled();
+        jumps.flush_page(RIPS[1]);
+        assert_eq!(RIPS.map(|rip| jumps.get(rip)), [0, NO_BLOCK, 2]);
+        jumps.flush_page(RIPS[0] ^ 0xfff);
+        assert_eq!(RIPS.map(|rip| jumps.get(rip)), [NO_BLOCK, NO_BLOCK, 2]);
+    }
+
+    #[test]
+    fn user_and_supervisor_are_apart() {
+        let mut jumps = filled();
+        jumps.set_user(true);
+        assert!(RIPS.iter().all(|&rip| jumps.get(rip) == NO_BLOCK && jumps.recall(rip, 7).is_none()));
+        jumps.flush_all();
+        assert!(RIPS.iter().all(|&rip| jumps.recall(rip, 7).is_none()));
+        assert!(jumps.recall(0, 0).is_none());
     }
 }

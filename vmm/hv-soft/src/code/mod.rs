@@ -1,58 +1,113 @@
-//! Decoded blocks, keyed by guest physical address.
+//! Decoded blocks, keyed by their place in guest RAM: number of the page among all pages of RAM, and offset in it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::access::chunks;
-use crate::mem::{HostPage, OFFSET};
-use crate::op::{Handler, Op};
+use crate::advise::large_pages;
+use crate::cpu::Cpu;
+use crate::decode::liveness::Unseen;
+use crate::mem::{HostPage, PAGE};
+use crate::op::{Handler, Op, Res, Stop};
 
 pub(crate) mod block;
 pub(crate) mod jump;
+pub(crate) mod map;
+pub(crate) mod store;
+pub(crate) mod thread;
 
-use block::{BlockInfo, Header};
+use block::{BlockInfo, End};
+use map::Change;
+use store::Spot;
+use thread::{Choice, Quick, retired};
 
 /// Not a block.
 pub(crate) const NO_BLOCK: u32 = u32::MAX;
-/// Most ops in a block.
+/// Most instructions in a block.
 pub(crate) const MAX_BLOCK: usize = 64;
 /// Ops kept before everything is dropped: 32 MiB.
 const MAX_OPS: usize = 1 << 20;
+/// Pages whose code is kept before everything is dropped; each takes half a kilobyte and more.
+const MAX_PAGES: usize = 1 << 16;
+
+/// A place in guest RAM.
+pub(crate) fn place(page: usize, offset: u64) -> u64 {
+    page as u64 * PAGE + offset
+}
+
+/// A block of a page.
+#[derive(Clone, Copy)]
+struct Placed {
+    offset: u16,
+    /// Bytes of code.
+    len: u16,
+    /// Ops in its part of the arena, the end included; those after the end are left of an earlier block.
+    room: u16,
+    number: u32,
+    /// Digest of its bytes.
+    digest: u64,
+}
+
+impl Placed {
+    fn overlaps(&self, change: Change) -> bool {
+        let (start, len) = (u64::from(self.offset), u64::from(self.len));
+        start < change.end && change.start < start + len
+    }
+}
+
+/// A block whose bytes were changed. Whoever still comes to it by an old jump target meets `retired`, which stands in
+/// for its first op. At most one for each offset, for whatever is put there takes it away.
+struct Retired {
+    placed: Placed,
+    first: Op,
+}
 
 /// Decoded code of one page.
 #[derive(Default)]
 struct PageCode {
-    /// (offset, block)
-    blocks: Vec<(u16, u32)>,
-    /// Digest of each 64-byte chunk that code was decoded from.
-    digests: Vec<(u8, u64)>,
-    /// Value of the machine's device epoch when the digests were last compared.
-    epoch: u64,
+    blocks: Vec<Placed>,
+    retired: Vec<Retired>,
 }
 
 /// All decoded code.
 #[derive(Default)]
 pub(crate) struct CodeCache {
-    /// Blocks one after the other, each a header and its ops; a block's number is its header's index.
+    /// Blocks one after the other, each its ops and an end; a block's number is the index of its first op.
     arena: Vec<Op>,
-    by_address: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
-    pages: HashMap<u64, PageCode, BuildHasherDefault<AddressHasher>>,
+    /// The handlers of all ops as plain functions.
+    plain: Vec<Handler>,
+    by_place: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
+    pages: HashMap<usize, PageCode, BuildHasherDefault<AddressHasher>>,
     generation: u64,
 }
 
 impl CodeCache {
-    /// A block's header and ops.
-    #[inline(always)]
-    pub(crate) fn block(&self, number: u32) -> Option<(Header<'_>, &[Op])> {
-        let rest = self.arena.get(number as usize..)?;
-        let (first, rest) = rest.split_first()?;
-        let header = Header(first);
-        Some((header, rest.get(..header.count())?))
+    /// An empty cache with room for all the ops it may hold, so that they never move.
+    pub(crate) fn new() -> Self {
+        Self::with_small_pages(0)
     }
 
-    /// Whether the block is not forgotten.
-    pub(crate) fn alive(&self, number: u32) -> bool {
-        self.arena.get(number as usize).is_some_and(|op| Header(op).instructions() != 0)
+    /// The same with no large pages behind the first `ops`: little of one would be used where there is little code.
+    fn with_small_pages(ops: usize) -> Self {
+        let mut arena = Vec::with_capacity(MAX_OPS);
+        large_pages(&mut arena, ops);
+        CodeCache { arena, ..CodeCache::default() }
+    }
+
+    /// Forgets everything and gives its memory back, for a guest that will need no more than `ops` for now.
+    pub(crate) fn release(&mut self, ops: usize) {
+        *self = CodeCache { generation: self.generation + 1, ..Self::with_small_pages(ops) };
+    }
+
+    /// All ops.
+    #[inline(always)]
+    pub(crate) fn ops(&self) -> &[Op] {
+        &self.arena
+    }
+
+    /// The handler of op `index`.
+    #[inline(always)]
+    pub(crate) fn plain(&self, index: usize) -> Option<Handler> {
+        self.plain.get(index).copied()
     }
 
     /// Changes whenever blocks are forgotten.
@@ -60,73 +115,162 @@ impl CodeCache {
         self.generation
     }
 
-    /// The block at a guest physical address.
-    pub(crate) fn find(&self, gpa: u64) -> Option<u32> {
-        self.by_address.get(&gpa).copied()
+    /// The block at a place.
+    pub(crate) fn find(&self, place: u64) -> Option<u32> {
+        self.by_place.get(&place).copied()
     }
 
     /// Whether there is no room for another block.
     pub(crate) fn full(&self) -> bool {
-        self.arena.len() + MAX_BLOCK >= MAX_OPS
+        self.arena.len() + MAX_BLOCK + 1 >= MAX_OPS || self.pages.len() >= MAX_PAGES
     }
 
-    /// Adds a block decoded from `bytes` bytes at `gpa`; gives its number and the chunks it covers.
-    pub(crate) fn insert(&mut self, gpa: u64, bytes: u64, info: BlockInfo, ops: &[Op], from: Source) -> (u32, u64) {
-        let number = self.arena.len() as u32;
-        self.arena.push(Header::entry(info, ops.len(), from.retired));
-        self.arena.extend_from_slice(ops);
-        self.by_address.insert(gpa, number);
-        let page = self.pages.entry(gpa & !OFFSET).or_default();
-        page.blocks.push(((gpa & OFFSET) as u16, number));
-        page.epoch = from.epoch;
-        let mask = chunks(gpa & OFFSET, bytes);
-        for chunk in (0..64).filter(|c| mask >> c & 1 != 0) {
-            if !page.digests.iter().any(|&(c, _)| c == chunk) {
-                page.digests.push((chunk, digest(from.page, chunk)));
-            }
-        }
-        (number, mask)
+    /// Adds a block decoded from `len` bytes at `offset` of a page, in the place of the one that was there before if
+    /// that has room; gives its number.
+    pub(crate) fn insert(&mut self, offset: u64, len: u64, info: BlockInfo, code: &Listing, from: Source) -> u32 {
+        let page = self.pages.entry(from.number).or_default();
+        let room = code.ops.len() as u16 + 1;
+        let old = page.retired.iter().position(|r| u64::from(r.placed.offset) == offset);
+        let old = old.map(|i| page.retired.swap_remove(i).placed).filter(|old| old.room >= room);
+        let (number, room) = old.map_or((self.arena.len() as u32, room), |old| (old.number, old.room));
+        let digest = digest(from.page, offset, len);
+        page.blocks.push(Placed { offset: offset as u16, len: len as u16, room, number, digest });
+        self.by_place.insert(place(from.number, offset), number);
+        self.put(number as usize, info, code);
+        number
     }
 
-    /// Notes that the block after `block`, or at its branch's target, is `target`.
-    pub(crate) fn link(&mut self, block: u32, taken: bool, target: u32) {
-        if let Some(header) = self.arena.get_mut(block as usize) {
-            block::set_link(header, taken, target);
-        }
-    }
-
-    /// Whether the page's code is still what was decoded, as far as devices may have changed it.
-    pub(crate) fn fresh(&mut self, gpa: u64, from: Source) -> bool {
-        let Some(page) = self.pages.get_mut(&(gpa & !OFFSET)) else { return true };
-        if page.epoch == from.epoch {
-            return true;
-        }
-        page.epoch = from.epoch;
-        page.digests.iter().all(|&(chunk, d)| digest(from.page, chunk) == d)
-    }
-
-    /// Forgets the blocks of a page. Their ops stay until the next [`clear`](Self::clear).
-    /// Whoever still comes to one of them by an old jump target meets `retired`.
-    pub(crate) fn drop_page(&mut self, gpa: u64, retired: Handler) {
-        let gpa = gpa & !OFFSET;
-        self.generation += 1;
-        if let Some(page) = self.pages.remove(&gpa) {
-            for (offset, number) in page.blocks {
-                self.by_address.remove(&(gpa | u64::from(offset)));
-                if let Some([header, first]) = self.arena.get_mut(number as usize..number as usize + 2) {
-                    block::forget(header);
-                    *first = Op::new(retired, offset, 0);
+    /// Puts a block's ops and end where they replace older ones, or at the arena's end.
+    fn put(&mut self, number: usize, info: BlockInfo, code: &Listing) {
+        let ops = code.ops.iter().zip(&code.plain).map(|(op, plain)| (*op, *plain));
+        for (i, (op, plain)) in ops.chain([(End::entry(info), no_instruction as Handler)]).enumerate() {
+            match (self.arena.get_mut(number + i), self.plain.get_mut(number + i)) {
+                (Some(old), Some(old_plain)) => (*old, *old_plain) = (op, plain),
+                _ => {
+                    self.arena.push(op);
+                    self.plain.push(plain);
                 }
             }
         }
+    }
+
+    /// The block that was at `offset` before, if its bytes are there again.
+    pub(crate) fn revive(&mut self, offset: u64, from: Source) -> Option<(u32, u64)> {
+        let page = self.pages.get_mut(&from.number)?;
+        let i = page.retired.iter().position(|r| u64::from(r.placed.offset) == offset)?;
+        let Placed { len, number, digest: old, .. } = page.retired.get(i)?.placed;
+        if digest(from.page, offset, u64::from(len)) != old {
+            return None;
+        }
+        let Retired { placed, first } = page.retired.swap_remove(i);
+        *self.arena.get_mut(number as usize)? = first;
+        page.blocks.push(placed);
+        self.by_place.insert(place(from.number, offset), number);
+        Some((number, u64::from(len)))
+    }
+
+    /// Notes that the block after the one that ends at `end`, or at its branch's target, is `target`.
+    pub(crate) fn link(&mut self, end: usize, taken: bool, target: u32) {
+        if let Some(end) = self.arena.get_mut(end) {
+            block::set_link(end, taken, target);
+        }
+    }
+
+    /// Whether the page's code is still what was decoded.
+    pub(crate) fn fresh(&self, from: Source) -> bool {
+        let same = |b: &Placed| digest(from.page, u64::from(b.offset), u64::from(b.len)) == b.digest;
+        self.pages.get(&from.number).is_none_or(|page| page.blocks.iter().all(same))
+    }
+
+    /// Retires the blocks that a change has to do with; says whether there were any. Their ops stay until the next
+    /// [`clear`](Self::clear).
+    pub(crate) fn retire(&mut self, change: Change) -> bool {
+        let Some(page) = self.pages.get_mut(&change.page) else { return false };
+        let before = page.blocks.len();
+        let mut i = 0;
+        while let Some(&placed) = page.blocks.get(i) {
+            if !placed.overlaps(change) {
+                i += 1;
+                continue;
+            }
+            page.blocks.swap_remove(i);
+            self.by_place.remove(&place(change.page, u64::from(placed.offset)));
+            let Some(first) = self.arena.get_mut(placed.number as usize) else { continue };
+            let first = std::mem::replace(first, Op::new(retired, placed.offset, 0));
+            page.retired.push(Retired { placed, first });
+        }
+        self.generation += u64::from(before != page.blocks.len());
+        before != page.blocks.len()
+    }
+
+    /// Offsets and lengths of the blocks of a page.
+    pub(crate) fn ranges(&self, page: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let blocks = self.pages.get(&page).map_or(&[][..], |p| &p.blocks);
+        blocks.iter().map(|b| (u64::from(b.offset), u64::from(b.len)))
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.generation += 1;
         self.arena.clear();
-        self.by_address.clear();
+        self.plain.clear();
+        self.by_place.clear();
         self.pages.clear();
+    }
+}
+
+/// Stands beside a block's end, where no instruction is.
+fn no_instruction(_: &mut Cpu, _: &Op) -> Res {
+    Err(Stop::Step)
+}
+
+/// Ops of a block that has no place yet.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) ops: Vec<Op>,
+    /// The handlers of the ops as plain functions.
+    pub(crate) plain: Vec<Handler>,
+    /// The decoder's own.
+    pub(crate) unseen: Unseen,
+}
+
+impl Listing {
+    /// Adds an op.
+    pub(crate) fn push(&mut self, op: Op, choice: Choice) {
+        self.ops.push(Op { quick: choice.quick, ..op });
+        self.plain.push(choice.plain);
+    }
+
+    /// Adds the op of an instruction that the last op carries out as well, by this handler.
+    pub(crate) fn push_second(&mut self, op: Op, choice: Choice, both: Quick) {
+        if let Some(last) = self.ops.last_mut() {
+            last.quick = both;
+        }
+        self.push(op, choice);
+    }
+
+    /// An op.
+    pub(crate) fn op(&self, number: usize) -> Option<&Op> {
+        self.ops.get(number)
+    }
+
+    /// Gives an op another handler.
+    pub(crate) fn replace(&mut self, number: usize, choice: Choice) {
+        if let (Some(op), Some(plain)) = (self.ops.get_mut(number), self.plain.get_mut(number)) {
+            (op.quick, *plain) = (choice.quick, choice.plain);
+        }
+    }
+
+    /// Gives the last op another handler.
+    pub(crate) fn fuse(&mut self, choice: Choice) {
+        self.replace(self.ops.len().wrapping_sub(1), choice);
+    }
+
+    /// Removes all ops.
+    pub(crate) fn clear(&mut self) {
+        self.ops.clear();
+        self.plain.clear();
+        self.unseen.clear();
     }
 }
 
@@ -135,17 +279,15 @@ impl CodeCache {
 pub(crate) struct Source {
     /// The page of RAM.
     pub(crate) page: HostPage,
-    /// The machine's device epoch before the bytes were read.
-    pub(crate) epoch: u64,
-    /// Handler that stands for forgotten code.
-    pub(crate) retired: Handler,
+    /// Its number among all pages of RAM.
+    pub(crate) number: usize,
 }
 
-fn digest(page: HostPage, chunk: u8) -> u64 {
-    let at = u64::from(chunk) * 64;
-    (0..8).fold(u64::from(chunk), |h, i| {
-        (h.rotate_left(23) ^ page.load::<u64>(at + 8 * i)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    })
+fn digest(page: HostPage, offset: u64, len: u64) -> u64 {
+    let mix = |h: u64, word: u64| (h.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let whole = (0..len / 8).fold(len, |h, i| mix(h, page.load::<u64>(offset + 8 * i)));
+    let rest = Spot { page, number: 0, offset: offset + len / 8 * 8 }.load(len % 8);
+    mix(whole, rest)
 }
 
 /// Multiplicative hash for addresses. The guest can make entries collide and so slow itself down, nothing more.
@@ -159,6 +301,10 @@ impl Hasher for AddressHasher {
 
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
+    }
+
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
     }
 
     fn write_u64(&mut self, v: u64) {

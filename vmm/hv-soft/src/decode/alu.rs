@@ -2,11 +2,13 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
-use super::{by_ea, by_size, memory_operand, operand_size};
+use super::{by_ea, by_form, by_size, memory_operand, operand_size};
+use crate::access::{Fast, Whole};
+use crate::code::thread::{Choice, flow};
 use crate::exec::alu::*;
-use crate::op::{Handler, Op};
+use crate::op::Op;
 
-pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Choice> {
     Some(match insn.mnemonic() {
         Mnemonic::Add => binary::<Add>(insn, op),
         Mnemonic::Or => binary::<Or>(insn, op),
@@ -24,41 +26,41 @@ pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
         Mnemonic::Xadd => exchange::<Xadd>(insn, op),
         Mnemonic::Xchg => exchange::<Xchg>(insn, op),
         Mnemonic::Cmpxchg => by_size!(operand_size(insn, 0), T => if memory_operand(insn, 0) {
-            by_ea!(op, E => cmpxchg_m::<T, E> as Handler)
+            by_ea!(op, E => flow(cmpxchg_m::<Fast, T, E>, cmpxchg_m::<Whole, T, E>))
         } else {
-            cmpxchg_r::<T>
+            flow(cmpxchg_r::<T>, cmpxchg_r::<T>)
         }),
         _ => return None,
     })
 }
 
-fn binary<A: Alu>(insn: &Instruction, op: &mut Op) -> Handler {
+fn binary<A: Alu>(insn: &Instruction, op: &mut Op) -> Choice {
     let immediate = !matches!(insn.op1_kind(), OpKind::Register | OpKind::Memory);
     by_size!(operand_size(insn, 0), T => match (memory_operand(insn, 0), memory_operand(insn, 1), immediate) {
-        (true, _, true) => by_ea!(op, E => mi::<A, T, E> as Handler),
-        (true, _, false) => by_ea!(op, E => mr::<A, T, E>),
-        (false, true, _) => by_ea!(op, E => rm::<A, T, E>),
-        (false, false, true) => ri::<A, T>,
-        (false, false, false) => rr::<A, T>,
+        (true, _, true) => by_form!(op, E => flow(mi::<Fast, A, T, E>, mi::<Whole, A, T, E>)),
+        (true, _, false) => by_form!(op, E => flow(mr::<Fast, A, T, E>, mr::<Whole, A, T, E>)),
+        (false, true, _) => by_form!(op, E => flow(rm::<Fast, A, T, E>, rm::<Whole, A, T, E>)),
+        (false, false, true) => flow(ri::<A, T>, ri::<A, T>),
+        (false, false, false) => flow(rr::<A, T>, rr::<A, T>),
     })
 }
 
-fn unary<U: Unary>(insn: &Instruction, op: &mut Op) -> Handler {
+fn unary<U: Unary>(insn: &Instruction, op: &mut Op) -> Choice {
     by_size!(operand_size(insn, 0), T => if memory_operand(insn, 0) {
-        by_ea!(op, E => unary_m::<U, T, E> as Handler)
+        by_form!(op, E => flow(unary_m::<Fast, U, T, E>, unary_m::<Whole, U, T, E>))
     } else {
-        unary_r::<U, T>
+        flow(unary_r::<U, T>, unary_r::<U, T>)
     })
 }
 
-fn exchange<X: Exchange>(insn: &Instruction, op: &mut Op) -> Handler {
+fn exchange<X: Exchange>(insn: &Instruction, op: &mut Op) -> Choice {
     if memory_operand(insn, 1) {
         // XCHG is symmetric; the register is the first operand here.
         op.src = op.dst;
     }
     by_size!(operand_size(insn, 0), T => if memory_operand(insn, 0) || memory_operand(insn, 1) {
-        by_ea!(op, E => exchange_m::<X, T, E> as Handler)
+        by_ea!(op, E => flow(exchange_m::<Fast, X, T, E>, exchange_m::<Whole, X, T, E>))
     } else {
-        exchange_r::<X, T>
+        flow(exchange_r::<X, T>, exchange_r::<X, T>)
     })
 }

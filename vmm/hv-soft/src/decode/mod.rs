@@ -2,21 +2,23 @@
 
 use iced_x86::{CpuidFeature, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic};
 
-use crate::code::MAX_BLOCK;
-use crate::mem::PAGE;
+use crate::code::thread::{Choice, rare};
+use crate::code::{Listing, MAX_BLOCK};
 use crate::op::{Handler, Op};
 
 mod alu;
 mod control;
 mod fuse;
+pub(crate) mod liveness;
 mod misc;
 mod moves;
 mod operands;
+mod pairs;
 mod shifts;
 mod strings;
 mod system;
 
-pub(crate) use operands::{by_ea, by_size, memory_operand, operand_size};
+pub(crate) use operands::{by_ea, by_form, by_size, memory_operand, operand_size};
 
 /// Longest instruction in bytes.
 pub(crate) const MAX_INSTRUCTION: usize = 15;
@@ -51,6 +53,8 @@ pub(crate) enum Flow {
 /// One instruction, ready to run.
 pub(crate) struct Decoded {
     pub(crate) op: Op,
+    /// Its handler as a plain function.
+    pub(crate) plain: Handler,
     pub(crate) flow: Flow,
 }
 
@@ -67,7 +71,7 @@ pub(crate) struct DecodedBlock {
 }
 
 /// A handler and what follows it: what the `lower` functions give.
-pub(crate) type Lowered = Option<(Handler, Flow)>;
+pub(crate) type Lowered = Option<(Choice, Flow)>;
 
 /// Decodes one instruction at `offset` of its page; `bytes` may go on into the next page.
 pub(crate) fn one(bytes: &[u8], offset: u64, modes: Modes) -> Decoded {
@@ -83,26 +87,26 @@ pub(crate) fn needs_more(bytes: &[u8]) -> bool {
     insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
 }
 
-/// Decodes a block from the bytes of a page (all of it, or enough for a block), starting at `offset`. Gives no ops where the first instruction
-/// crosses the page's end.
-pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, ops: &mut Vec<Op>) -> DecodedBlock {
-    ops.clear();
+/// Decodes a block from the bytes of a page (all of it, or enough for a block), starting at `offset`. Gives no ops
+/// where the first instruction crosses the end of these bytes.
+pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, list: &mut Listing) -> DecodedBlock {
+    list.clear();
     let mut decoder = Decoder::with_ip(64, page.get(offset as usize..).unwrap_or(&[]), offset, OPTIONS);
     let (mut insn, mut previous) = (Instruction::default(), Instruction::default());
     let mut out = DecodedBlock { bytes: 0, instructions: 0, end: offset, target: None };
-    let mut left = MAX_BLOCK;
-    while left > 0 && out.end < PAGE {
+    let (mut left, mut first) = (MAX_BLOCK, None);
+    let available = page.len() as u64;
+    while left > 0 && out.end < available {
         decoder.decode_out(&mut insn);
-        if insn.is_invalid() && PAGE - out.end < MAX_INSTRUCTION as u64 {
+        if insn.is_invalid() && available - out.end < MAX_INSTRUCTION as u64 {
             break;
         }
         let d = lower(&insn, out.end, modes);
-        let fused = ops.last().and_then(|last| fuse::pair(&previous, last, &insn));
-        match (fused, ops.last_mut()) {
-            (Some(handler), Some(last)) => last.handler = handler,
-            _ => ops.push(d.op),
+        if list.ops.is_empty() || !does_nothing(&insn) {
+            add(list, &d, &previous, &insn, &mut first);
+            liveness::next(&insn, list);
+            previous = insn;
         }
-        previous = insn;
         out.instructions += 1;
         out.end += insn.len() as u64;
         left -= 1;
@@ -119,24 +123,44 @@ pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, ops: &mut Vec<Op>) -
     out
 }
 
+/// Adds an instruction to a block: alone, as one op with the one before it, or as the second of a pair whose first is
+/// of the kind `first`.
+fn add(list: &mut Listing, d: &Decoded, previous: &Instruction, insn: &Instruction, first: &mut Option<pairs::Kind>) {
+    let choice = Choice { plain: d.plain, quick: d.op.quick };
+    if let Some(fused) = list.ops.last().and_then(|last| fuse::pair(previous, last, insn)) {
+        list.fuse(fused);
+        *first = None;
+        return;
+    }
+    let kind = pairs::kind(insn, &d.op);
+    match (first.take(), kind) {
+        (Some(first), Some(second)) => list.push_second(d.op, choice, pairs::quick(first, second)),
+        _ => {
+            list.push(d.op, choice);
+            *first = kind;
+        }
+    }
+}
+
+/// Whether an instruction needs no op unless a block begins with it.
+fn does_nothing(insn: &Instruction) -> bool {
+    insn.mnemonic() == Mnemonic::Nop && !insn.has_lock_prefix()
+}
+
 fn lower(insn: &Instruction, offset: u64, modes: Modes) -> Decoded {
     let len = insn.len() as u8;
-    let mut op = Op::new(crate::exec::undefined, offset as u16, len);
+    let undefined = rare(crate::exec::undefined);
+    let mut op = Op::new(undefined.quick, offset as u16, len);
     if insn.is_invalid() {
-        return Decoded { op, flow: Flow::End(None) };
+        return Decoded { op, plain: undefined.plain, flow: Flow::End(None) };
     }
     operands::fill(insn, &mut op);
-    match dispatch(insn, &mut op, modes) {
-        Some((handler, flow)) => {
-            op.handler = handler;
-            Decoded { op, flow }
-        }
-        None => {
-            operands::report_missing(insn);
-            op.handler = crate::exec::undefined;
-            Decoded { op, flow: Flow::End(None) }
-        }
-    }
+    let (choice, flow) = dispatch(insn, &mut op, modes).unwrap_or_else(|| {
+        operands::report_missing(insn);
+        (undefined, Flow::End(None))
+    });
+    op.quick = choice.quick;
+    Decoded { op, plain: choice.plain, flow }
 }
 
 /// Whether an instruction came with x86-64-v2 (System V ABI for x86-64, "Micro-Architecture Levels").
@@ -149,20 +173,21 @@ fn needs_v2(insn: &Instruction) -> bool {
 /// Asks each topic in turn.
 fn dispatch(insn: &Instruction, op: &mut Op, modes: Modes) -> Lowered {
     if modes.no_v2 && needs_v2(insn) {
-        return Some((crate::exec::undefined, Flow::End(None)));
+        return Some((rare(crate::exec::undefined), Flow::End(None)));
     }
     if let Some(trap) = crate::exec::fp_trap(insn, modes) {
-        return Some((trap, Flow::End(None)));
+        return Some((rare(trap), Flow::End(None)));
     }
-    let next = |h: Handler| (h, Flow::Next);
+    let next = |c: Choice| (c, Flow::Next);
+    let plain = |h: Handler| (rare(h), Flow::Next);
     alu::lower(insn, op)
         .or_else(|| moves::lower(insn, op))
         .map(next)
         .or_else(|| control::lower(insn, op))
         .or_else(|| shifts::lower(insn, op).map(next))
         .or_else(|| misc::lower(insn, op).map(next))
-        .or_else(|| strings::lower(insn, op).map(next))
-        .or_else(|| crate::simd::lower(insn, op).map(next))
-        .or_else(|| crate::x87::lower(insn, op).map(next))
-        .or_else(|| system::lower(insn, op))
+        .or_else(|| strings::lower(insn, op).map(plain))
+        .or_else(|| crate::simd::lower(insn, op).map(plain))
+        .or_else(|| crate::x87::lower(insn, op).map(plain))
+        .or_else(|| system::lower(insn, op).map(|(h, flow)| (rare(h), flow)))
 }

@@ -2,9 +2,11 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
-use super::{by_ea, by_size, memory_operand, operand_size};
+use super::{by_form, by_size, memory_operand, operand_size};
+use crate::access::{Fast, Whole};
+use crate::code::thread::{Choice, flow};
 use crate::exec::moves::*;
-use crate::op::{Handler, Op};
+use crate::op::Op;
 
 /// Picks one of sixteen handlers by condition code.
 macro_rules! by_cc {
@@ -20,36 +22,37 @@ macro_rules! by_cc {
 }
 pub(super) use by_cc;
 
-pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Choice> {
     let size = operand_size(insn, 0);
     Some(match insn.mnemonic() {
         Mnemonic::Mov => return mov(insn, op),
-        Mnemonic::Lea if op.simple() => by_size!(size, T => lea_simple::<T>),
-        Mnemonic::Lea => by_size!(size, T => lea::<T>),
+        Mnemonic::Lea if op.simple() => by_size!(size, T => flow(lea_simple::<T>, lea_simple::<T>)),
+        Mnemonic::Lea if op.indexed() => by_size!(size, T => flow(lea_indexed::<T>, lea_indexed::<T>)),
+        Mnemonic::Lea => by_size!(size, T => flow(lea::<T>, lea::<T>)),
         Mnemonic::Movzx if operand_size(insn, 1) == 1 => by_size!(size, T => if memory_operand(insn, 1) {
-            by_ea!(op, E => zx_m::<u8, T, E> as Handler)
+            by_form!(op, E => flow(zx_m::<Fast, u8, T, E>, zx_m::<Whole, u8, T, E>))
         } else {
-            zx_r::<u8, T>
+            flow(zx_r::<u8, T>, zx_r::<u8, T>)
         }),
         Mnemonic::Movzx => by_size!(size, T => if memory_operand(insn, 1) {
-            by_ea!(op, E => zx_m::<u16, T, E> as Handler)
+            by_form!(op, E => flow(zx_m::<Fast, u16, T, E>, zx_m::<Whole, u16, T, E>))
         } else {
-            zx_r::<u16, T>
+            flow(zx_r::<u16, T>, zx_r::<u16, T>)
         }),
         Mnemonic::Movsx | Mnemonic::Movsxd => sign_extend(insn, op),
-        Mnemonic::Bswap => by_size!(size, T => bswap::<T>),
-        Mnemonic::Cbw => extend_acc::<u8, u16>,
-        Mnemonic::Cwde => extend_acc::<u16, u32>,
-        Mnemonic::Cdqe => extend_acc::<u32, u64>,
-        Mnemonic::Cwd => sign_to_dx::<u16>,
-        Mnemonic::Cdq => sign_to_dx::<u32>,
-        Mnemonic::Cqo => sign_to_dx::<u64>,
-        Mnemonic::Movnti => by_size!(size, T => by_ea!(op, E => mov_mr::<T, E>)),
+        Mnemonic::Bswap => by_size!(size, T => flow(bswap::<T>, bswap::<T>)),
+        Mnemonic::Cbw => flow(extend_acc::<u8, u16>, extend_acc::<u8, u16>),
+        Mnemonic::Cwde => flow(extend_acc::<u16, u32>, extend_acc::<u16, u32>),
+        Mnemonic::Cdqe => flow(extend_acc::<u32, u64>, extend_acc::<u32, u64>),
+        Mnemonic::Cwd => flow(sign_to_dx::<u16>, sign_to_dx::<u16>),
+        Mnemonic::Cdq => flow(sign_to_dx::<u32>, sign_to_dx::<u32>),
+        Mnemonic::Cqo => flow(sign_to_dx::<u64>, sign_to_dx::<u64>),
+        Mnemonic::Movnti => by_size!(size, T => by_form!(op, E => flow(mov_mr::<Fast, T, E>, mov_mr::<Whole, T, E>))),
         _ => return conditional(insn, op),
     })
 }
 
-fn conditional(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+fn conditional(insn: &Instruction, op: &mut Op) -> Option<Choice> {
     use iced_x86::ConditionCode;
     let cc = condition(insn)?;
     // LOOPE and LOOPNE have a condition code too.
@@ -60,17 +63,17 @@ fn conditional(insn: &Instruction, op: &mut Op) -> Option<Handler> {
     let memory = memory_operand(insn, 0) || insn.op_count() > 1 && memory_operand(insn, 1);
     op.mode &= !0;
     Some(match (insn.op_count(), memory) {
-        (1, false) => by_cc!(cc, CC => setcc_r::<CC>),
-        (1, true) => by_cc!(cc, CC => setcc_m::<CC>),
+        (1, false) => by_cc!(cc, CC => flow(setcc_r::<CC>, setcc_r::<CC>)),
+        (1, true) => by_cc!(cc, CC => flow(setcc_m::<Fast, CC>, setcc_m::<Whole, CC>)),
         (_, false) => match operand_size(insn, 0) {
-            2 => by_cc!(cc, CC => cmov_r::<u16, CC>),
-            4 => by_cc!(cc, CC => cmov_r::<u32, CC>),
-            _ => by_cc!(cc, CC => cmov_r::<u64, CC>),
+            2 => by_cc!(cc, CC => flow(cmov_r::<u16, CC>, cmov_r::<u16, CC>)),
+            4 => by_cc!(cc, CC => flow(cmov_r::<u32, CC>, cmov_r::<u32, CC>)),
+            _ => by_cc!(cc, CC => flow(cmov_r::<u64, CC>, cmov_r::<u64, CC>)),
         },
         (_, true) => match operand_size(insn, 0) {
-            2 => by_cc!(cc, CC => cmov_m::<u16, CC>),
-            4 => by_cc!(cc, CC => cmov_m::<u32, CC>),
-            _ => by_cc!(cc, CC => cmov_m::<u64, CC>),
+            2 => by_cc!(cc, CC => flow(cmov_m::<Fast, u16, CC>, cmov_m::<Whole, u16, CC>)),
+            4 => by_cc!(cc, CC => flow(cmov_m::<Fast, u32, CC>, cmov_m::<Whole, u32, CC>)),
+            _ => by_cc!(cc, CC => flow(cmov_m::<Fast, u64, CC>, cmov_m::<Whole, u64, CC>)),
         },
     })
 }
@@ -99,13 +102,13 @@ pub(super) fn condition(insn: &Instruction) -> Option<u8> {
     })
 }
 
-fn sign_extend(insn: &Instruction, op: &mut Op) -> Handler {
+fn sign_extend(insn: &Instruction, op: &mut Op) -> Choice {
     macro_rules! from {
         ($s:ty) => {
             by_size!(operand_size(insn, 0), T => if memory_operand(insn, 1) {
-                by_ea!(op, E => sx_m::<$s, T, E> as Handler)
+                by_form!(op, E => flow(sx_m::<Fast, $s, T, E>, sx_m::<Whole, $s, T, E>))
             } else {
-                sx_r::<$s, T>
+                flow(sx_r::<$s, T>, sx_r::<$s, T>)
             })
         };
     }
@@ -116,7 +119,7 @@ fn sign_extend(insn: &Instruction, op: &mut Op) -> Handler {
     }
 }
 
-fn mov(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+fn mov(insn: &Instruction, op: &mut Op) -> Option<Choice> {
     let special = |r: Register| r.is_segment_register() || r.is_cr() || r.is_dr();
     if special(insn.op0_register()) || special(insn.op1_register()) {
         return None;
@@ -132,14 +135,16 @@ fn mov(insn: &Instruction, op: &mut Op) -> Option<Handler> {
     );
     if absolute || absolute_store {
         op.imm = insn.memory_displacement64();
-        return Some(by_size!(size, T => if absolute { load_absolute::<T> as Handler } else { store_absolute::<T> }));
+        return Some(
+            by_size!(size, T => if absolute { flow(load_absolute::<Fast, T>, load_absolute::<Whole, T>) } else { flow(store_absolute::<Fast, T>, store_absolute::<Whole, T>) }),
+        );
     }
     let immediate = !matches!(insn.op1_kind(), OpKind::Register | OpKind::Memory);
     Some(by_size!(size, T => match (memory_operand(insn, 0), memory_operand(insn, 1), immediate) {
-        (true, _, true) => by_ea!(op, E => mov_mi::<T, E> as Handler),
-        (true, _, false) => by_ea!(op, E => mov_mr::<T, E>),
-        (false, true, _) => by_ea!(op, E => mov_rm::<T, E>),
-        (false, false, true) => mov_ri::<T>,
-        (false, false, false) => mov_rr::<T>,
+        (true, _, true) => by_form!(op, E => flow(mov_mi::<Fast, T, E>, mov_mi::<Whole, T, E>)),
+        (true, _, false) => by_form!(op, E => flow(mov_mr::<Fast, T, E>, mov_mr::<Whole, T, E>)),
+        (false, true, _) => by_form!(op, E => flow(mov_rm::<Fast, T, E>, mov_rm::<Whole, T, E>)),
+        (false, false, true) => flow(mov_ri::<T>, mov_ri::<T>),
+        (false, false, false) => flow(mov_rr::<T>, mov_rr::<T>),
     }))
 }

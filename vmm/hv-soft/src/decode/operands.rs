@@ -44,7 +44,23 @@ macro_rules! by_ea {
     };
 }
 
-pub(crate) use {by_ea, by_size};
+/// The same with a form more, for the instructions that occur most.
+macro_rules! by_form {
+    ($op:expr, $e:ident => $x:expr) => {
+        if $op.simple() {
+            type $e = $crate::ea::Simple;
+            $x
+        } else if $op.indexed() {
+            type $e = $crate::ea::Indexed;
+            $x
+        } else {
+            type $e = $crate::ea::Full;
+            $x
+        }
+    };
+}
+
+pub(crate) use {by_ea, by_form, by_size};
 
 /// Size in bytes of operand `n`.
 pub(crate) fn operand_size(insn: &Instruction, n: u32) -> usize {
@@ -144,9 +160,9 @@ fn memory(insn: &Instruction, op: &mut Op) {
     if insn.memory_base() == Register::None
         && insn.memory_index() == Register::None
         && insn.memory_displ_size() == 4
-        && disp > i32::MAX as u64
         && disp <= u64::from(u32::MAX)
     {
+        // With an address size of 32 bits; also where that does not show, because a bit offset may come on top.
         op.mode |= mode::ADDR32;
         simple = false;
     }

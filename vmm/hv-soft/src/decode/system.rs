@@ -2,11 +2,11 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Flow, Lowered, by_size, memory_operand, operand_size};
+use super::{Flow, by_size, memory_operand, operand_size};
 use crate::op::{Handler, Op, slot};
 use crate::sys::{control::*, fxsave::*, segments::*, transfer::*};
 
-pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Lowered {
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<(Handler, Flow)> {
     if let Some(h) = plain(insn, op) {
         return Some((h, Flow::Next));
     }

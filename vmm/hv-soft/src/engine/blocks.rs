@@ -3,42 +3,90 @@
 use supermachine_hv::{Exit, Fault};
 
 use super::{Engine, Outcome};
-use crate::chips::shared::Shared;
 use crate::code::block::BlockInfo;
-use crate::code::{CodeCache, MAX_BLOCK, NO_BLOCK, Source};
+use crate::code::map::Change;
+use crate::code::thread::{At, CHUNK, Left, rare};
+use crate::code::{NO_BLOCK, Source, place};
 use crate::cpu::Cpu;
-use crate::decode::{self, MAX_INSTRUCTION};
+use crate::decode;
 use crate::mem::{OFFSET, PAGE};
-use crate::op::{Op, Res, Stop, slot};
+use crate::op::{Op, Res, Stop};
 use crate::paging::Access;
+use crate::trace::grant;
+
+/// Guest instructions between looks at the clock.
+const SLICE: i32 = 20_000;
+/// Bytes of code that are looked at for one block: more than nearly all blocks have.
+const WINDOW: usize = 256;
+/// Instructions that one of these looks may count as, though it is none.
+const STOP: i32 = 16;
 
 impl Engine {
-    /// Runs blocks until something stops them.
+    /// Runs blocks until something stops them or the slice is over.
     pub(super) fn blocks(&mut self) -> Outcome {
-        let mut number = match self.lookup() {
-            Ok(n) => n,
-            Err(outcome) => return outcome,
-        };
+        self.retire_changed();
+        let mut left = SLICE;
+        let mut next = self.lookup();
         loop {
-            let next = match hot(&mut self.cpu, &self.code, &self.shared, number) {
-                Left::Spent => return Outcome::Continue,
-                Left::Stopped(stop, op) => return self.stopped(stop, &op),
-                Left::Unknown => self.lookup(),
-                Left::Unlinked { block, taken } => self.link(block, taken),
-            };
-            number = match next {
+            let number = match next {
                 Ok(n) => n,
                 Err(outcome) => return outcome,
+            };
+            let start = self.cpu.rip;
+            let (reason, ran) = self.run_from(number, grant(CHUNK));
+            self.instructions += u64::from(ran.unsigned_abs());
+            left -= ran;
+            if reason == Left::Stopped {
+                if let Some(outcome) = self.stopped_in_block(start) {
+                    return outcome;
+                }
+                left -= STOP;
+            } else {
+                self.trace.ran(&mut self.cpu, number, start);
+            }
+            next = match reason {
+                _ if left <= 0 || self.shared.wants_attention() => return Outcome::Continue,
+                Left::NotLinked => self.link(false),
+                Left::BranchNotLinked => self.link(true),
+                Left::Spent | Left::Unknown | Left::Stopped => self.lookup(),
             };
         }
     }
 
-    /// Finds the block after `block`, at `rip` in the same page, and links the two.
-    pub(super) fn link(&mut self, block: u32, taken: bool) -> Result<u32, Outcome> {
-        let generation = self.code.generation();
+    /// What to do about the op that left the threaded code, begun at `start`; nothing when that goes on at `rip`.
+    fn stopped_in_block(&mut self, start: u64) -> Option<Outcome> {
+        let Some(&op) = self.code.ops().get(self.cpu.left) else { return Some(Outcome::Continue) };
+        let stop = self.cpu.stop;
+        self.trace.stopped(&self.cpu, start, stop, &op);
+        match stop {
+            Stop::Changed => self.retire_changed(),
+            Stop::Retired => {
+                self.cpu.rip = self.cpu.op_rip(&op);
+                self.cpu.jumps.forget(self.cpu.rip);
+            }
+            _ => return Some(self.stopped(stop, &op)),
+        }
+        None
+    }
+
+    /// Runs threaded code from the start of a block to the first block's end where the fuel is used up; gives why it
+    /// was left and how many instructions ran.
+    pub(super) fn run_from(&mut self, number: u32, fuel: i32) -> (Left, i32) {
+        let cpu = &mut *self.cpu;
+        (cpu.granted, cpu.fuel) = (fuel, fuel);
+        let reason = match At::new(self.code.ops(), number) {
+            Some(at) => (at.op().quick)(cpu, at, &self.code),
+            None => Left::Unknown,
+        };
+        (reason, (cpu.granted - cpu.fuel).max(0))
+    }
+
+    /// Finds the block after the one whose end is at `cpu.left`, at `rip` in the same page, and links the two.
+    fn link(&mut self, taken: bool) -> Result<u32, Outcome> {
+        let (generation, end) = (self.code.generation(), self.cpu.left);
         let target = self.lookup()?;
         if self.code.generation() == generation {
-            self.code.link(block, taken, target);
+            self.code.link(end, taken, target);
         }
         Ok(target)
     }
@@ -49,119 +97,94 @@ impl Engine {
         let rip = cpu.rip;
         cpu.enter_page(rip);
         let known = cpu.jumps.get(rip);
-        if known != NO_BLOCK && self.code.alive(known) {
+        if known != NO_BLOCK {
             return Ok(known);
         }
-        let (page, global) = match cpu.fetch_page(rip) {
+        let (gpa, global) = match cpu.fetch_page(rip) {
             Ok(p) => p,
             Err(_) => return Err(self.fault()),
         };
-        let gpa = page | rip & OFFSET;
-        let number = self.at(gpa)?;
-        self.cpu.jumps.put(rip, number, global);
+        let from = self.source(gpa)?;
+        let number = match self.cpu.jumps.recall(rip, from.number) {
+            Some(n) => n,
+            None => self.at(rip & OFFSET, from),
+        };
+        self.cpu.jumps.put(rip, number, from.number, global);
         Ok(number)
     }
 
-    /// The block at a guest physical address.
-    pub(super) fn at(&mut self, gpa: u64) -> Result<u32, Outcome> {
-        let Some((page, ram_page)) = self.cpu.ram.page(gpa) else {
+    /// The page of RAM to run code from, whose code is still what was decoded, as far as devices may have changed it.
+    fn source(&mut self, gpa: u64) -> Result<Source, Outcome> {
+        let Some((page, number)) = self.cpu.ram.page(gpa) else {
             let detail = format!("guest runs code at {gpa:#x}, where there is no RAM");
             return Err(Outcome::Exit(Exit::Fault(Fault::Internal { detail })));
         };
-        let from = Source { page, epoch: self.cpu.shared.board.epoch(), retired };
-        if let Some(n) = self.code.find(gpa) {
-            if self.code.fresh(gpa, from) {
-                return Ok(n);
+        let (from, epoch) = (Source { page, number }, self.shared.board.epoch());
+        if self.cpu.code_map.epoch(number) != epoch {
+            self.cpu.code_map.set_epoch(number, epoch);
+            if !self.code.fresh(from) {
+                self.drop_changed(Change { page: number, start: 0, end: PAGE });
             }
-            self.drop_code(gpa & !OFFSET);
+        }
+        Ok(from)
+    }
+
+    /// The block at an offset of a page.
+    fn at(&mut self, offset: u64, from: Source) -> u32 {
+        if let Some(n) = self.code.find(place(from.number, offset)) {
+            return n;
         }
         if self.code.full() {
             self.drop_all_code();
         }
-        if self.cpu.code_mask[ram_page] == 0 {
-            self.cpu.tlb.protect(page);
+        if !self.cpu.code_map.watched(from.number) {
+            self.cpu.tlb.guard(from.page, from.number);
+            self.cpu.code_map.watch(from.number, true);
         }
-        let end = ((gpa & OFFSET) as usize + MAX_BLOCK * MAX_INSTRUCTION).min(PAGE as usize);
-        page.copy_to(gpa & OFFSET, &mut self.page[(gpa & OFFSET) as usize..end]);
-        let modes = self.modes();
-        let d = decode::block(&self.page[..end], gpa & OFFSET, modes, &mut self.scratch);
-        if self.scratch.is_empty() {
-            self.scratch.push(Op::new(step_alone, (gpa & OFFSET) as u16, 0));
+        if let Some((number, len)) = self.code.revive(offset, from) {
+            self.cpu.code_map.add(from.number, offset, len);
+            return number;
         }
-        let block = BlockInfo {
-            instructions: d.instructions.max(1),
-            start: gpa & OFFSET,
-            end: d.end,
-            target: d.target.unwrap_or(0),
-        };
-        let bytes = if d.bytes == 0 { PAGE - (gpa & OFFSET) } else { d.bytes };
-        let (number, mask) = self.code.insert(gpa, bytes, block, &self.scratch, from);
-        self.cpu.code_mask[ram_page] |= mask;
-        Ok(number)
+        self.decode(offset, from)
     }
 
-    /// Forgets the code of one page.
-    pub(super) fn drop_code(&mut self, gpa: u64) {
-        self.code.drop_page(gpa, retired);
-        if let Some((_, n)) = self.cpu.ram.page(gpa) {
-            self.cpu.code_mask[n] = 0;
+    /// Decodes a block.
+    fn decode(&mut self, offset: u64, from: Source) -> u32 {
+        let end = (offset as usize + WINDOW).min(PAGE as usize);
+        from.page.copy_to(offset, &mut self.page[offset as usize..end]);
+        let modes = self.modes();
+        let d = decode::block(&self.page[..end], offset, modes, &mut self.scratch);
+        if self.scratch.ops.is_empty() {
+            let choice = rare(step_alone);
+            self.scratch.push(Op::new(choice.quick, offset as u16, 0), choice);
+        }
+        let block = BlockInfo { instructions: d.instructions.max(1), end: d.end, target: d.target.unwrap_or(0) };
+        let bytes = if d.bytes == 0 { PAGE - offset } else { d.bytes };
+        let number = self.code.insert(offset, bytes, block, &self.scratch, from);
+        self.trace.decoded(number, block, &self.page[..]);
+        self.cpu.code_map.add(from.number, offset, bytes);
+        number
+    }
+
+    /// Retires code that the guest changed.
+    fn retire_changed(&mut self) {
+        while let Some(change) = self.cpu.code_map.take_change() {
+            self.drop_changed(change);
+        }
+    }
+
+    fn drop_changed(&mut self, change: Change) {
+        if self.code.retire(change) {
+            self.cpu.code_map.replace(change.page, self.code.ranges(change.page));
         }
     }
 
     /// Forgets all code.
     pub(crate) fn drop_all_code(&mut self) {
         self.code.clear();
-        self.cpu.jumps.flush_all();
-        self.cpu.code_mask.fill(0);
+        self.cpu.jumps.clear();
+        self.cpu.code_map.clear();
         self.stepped.iter_mut().for_each(|s| *s = None);
-    }
-}
-
-/// Why the hot loop was left.
-enum Left {
-    /// The budget is used up; `rip` is where to go on.
-    Spent,
-    /// No block is known at `rip`.
-    Unknown,
-    /// Nor is it linked, though it is in the page of `block`.
-    Unlinked { block: u32, taken: bool },
-    /// An op did not simply end.
-    Stopped(Stop, Op),
-}
-
-/// Runs blocks as long as the next one is known.
-#[inline(never)]
-fn hot(cpu: &mut Cpu, code: &CodeCache, shared: &Shared, mut number: u32) -> Left {
-    loop {
-        let Some((header, ops)) = code.block(number) else { return Left::Unknown };
-        if !shared.spend(header.instructions()) {
-            cpu.rip = cpu.regs[slot::PAGE as usize] + header.start();
-            return Left::Spent;
-        }
-        let mut way = Ok(());
-        for op in ops {
-            way = (op.handler)(cpu, op);
-            match way {
-                Ok(()) => {}
-                Err(Stop::Taken | Stop::Jump) => break,
-                Err(stop) => return Left::Stopped(stop, *op),
-            }
-        }
-        if way != Err(Stop::Jump) {
-            let taken = way.is_err();
-            let linked = header.link(taken);
-            if linked != NO_BLOCK {
-                number = linked;
-                continue;
-            }
-            let next = header.next(taken);
-            cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(next);
-            if next < PAGE {
-                return Left::Unlinked { block: number, taken };
-            }
-        }
-        cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;
-        number = cpu.jumps.get(cpu.rip);
     }
 }
 
@@ -180,11 +203,6 @@ impl Cpu {
         self.tlb.fill_fetch(rip, page, m.global, m.span);
         Ok((page, m.global))
     }
-}
-
-/// Stands for code that was forgotten, where a jump target still leads to it.
-fn retired(_: &mut Cpu, _: &Op) -> Res {
-    Err(Stop::Retired)
 }
 
 /// Stands for an instruction that must run alone.

@@ -7,6 +7,9 @@ use supermachine_hv::{GuestMemory, HvError};
 
 use super::Engine;
 use crate::chips::shared::Board;
+use crate::code::block::BlockInfo;
+use crate::code::thread::Left;
+use crate::code::{Listing, Source};
 use crate::cpu::Cpu;
 use crate::cpuid::Model;
 use crate::decode;
@@ -62,7 +65,7 @@ pub enum Stopped {
 pub struct SingleStepper {
     engine: Engine,
     bases: [u64; 2],
-    ops: Vec<Op>,
+    ops: Listing,
 }
 
 impl SingleStepper {
@@ -86,7 +89,7 @@ impl SingleStepper {
         }
         engine.restore(&state)?;
         engine.cpu.flush_code = false;
-        Ok(SingleStepper { engine, bases, ops: Vec::new() })
+        Ok(SingleStepper { engine, bases, ops: Listing::default() })
     }
 
     /// Runs the instruction at `state.rip` alone and puts what it leaves into `state`.
@@ -133,10 +136,7 @@ impl SingleStepper {
             let op = decoded.op;
             let cpu = &mut *self.engine.cpu;
             cpu.enter_page(cpu.rip);
-            cpu.stepping = true;
-            let result = (op.handler)(cpu, &op);
-            cpu.stepping = false;
-            cpu.stale.clear();
+            let result = (decoded.plain)(cpu, &op);
             let stop = match result {
                 Ok(()) => {
                     cpu.rip = cpu.next_rip(&op);
@@ -185,43 +185,46 @@ impl SingleStepper {
         }
         let modes = self.engine.modes();
         let mut ops = std::mem::take(&mut self.ops);
-        let block = decode::block(&page, offset, modes, &mut ops);
+        // Not further than the end: what follows may replace flags that are still to be compared.
+        let until = if end > rip { (end - (rip & !OFFSET)).min(PAGE) } else { PAGE };
+        let block = decode::block(&page[..until as usize], offset, modes, &mut ops);
         self.engine.cpu.enter_page(rip);
-        let result = if ops.is_empty() { self.one() } else { self.run_ops(&ops, &block, end) };
+        let result = if ops.ops.is_empty() { self.one() } else { self.run_block(&ops, &block) };
         self.ops = ops;
         result
     }
 
-    fn run_ops(&mut self, ops: &[Op], block: &decode::DecodedBlock, end: u64) -> Result<(), Stopped> {
-        let page = self.engine.cpu.rip & !OFFSET;
-        for op in ops {
-            let cpu = &mut *self.engine.cpu;
-            if cpu.op_rip(op) >= end {
-                cpu.rip = end;
-                return Ok(());
+    /// Runs a block as threaded code, the way the run loop does.
+    fn run_block(&mut self, ops: &Listing, block: &decode::DecodedBlock) -> Result<(), Stopped> {
+        let engine = &mut self.engine;
+        let Some((page, number)) = engine.cpu.ram.page(engine.cpu.sys.cr3) else {
+            return Err(Stopped::Other("there is no memory"));
+        };
+        let info = BlockInfo { instructions: block.instructions, end: block.end, target: block.target.unwrap_or(0) };
+        engine.code.clear();
+        let number = engine.code.insert(0, 1, info, ops, Source { page, number });
+        // Without fuel it stops at the block's end.
+        if engine.run_from(number, 0).0 != Left::Stopped {
+            return Ok(());
+        }
+        let cpu = &mut *engine.cpu;
+        let Some(&op) = engine.code.ops().get(cpu.left) else {
+            return Err(Stopped::Other("it stopped outside its block"));
+        };
+        match cpu.stop {
+            Stop::Taken | Stop::Jump | Stop::Sync => Ok(()),
+            Stop::Again => {
+                cpu.rip = cpu.op_rip(&op);
+                Ok(())
             }
-            let Err(stop) = (op.handler)(cpu, op) else { continue };
-            match stop {
-                Stop::Taken => {
-                    cpu.rip = page.wrapping_add(block.target.unwrap_or(0));
-                    return Ok(());
-                }
-                Stop::Jump | Stop::Sync => return Ok(()),
-                Stop::Again => {
-                    cpu.rip = cpu.op_rip(op);
-                    return Ok(());
-                }
-                Stop::Fault => return Err(self.faulted(op)),
-                Stop::Halt => return Err(Stopped::Other("halt")),
-                Stop::Exit => return Err(Stopped::Other("exit")),
-                _ => {
-                    cpu.rip = cpu.op_rip(op);
-                    return self.one();
-                }
+            Stop::Fault => Err(self.faulted(&op)),
+            Stop::Halt => Err(Stopped::Other("halt")),
+            Stop::Exit => Err(Stopped::Other("exit")),
+            _ => {
+                cpu.rip = cpu.op_rip(&op);
+                self.one()
             }
         }
-        self.engine.cpu.rip = page.wrapping_add(block.end);
-        Ok(())
     }
 
     fn fetch(&mut self) -> Result<decode::Decoded, Stop> {

@@ -4,7 +4,7 @@ use super::{Engine, Outcome};
 use crate::decode::{self, Decoded, Flow, MAX_INSTRUCTION, Modes};
 use crate::flags::bit;
 use crate::mem::{OFFSET, PAGE};
-use crate::op::{Op, Stop, slot};
+use crate::op::{Handler, Op, Stop, slot};
 use crate::sys::exception::{DB, Exception, Origin};
 
 /// Instructions that run alone, remembered by their bytes.
@@ -16,6 +16,7 @@ pub(super) struct Stepped {
     offset: u64,
     modes: Modes,
     op: Op,
+    plain: Handler,
     flow: Flow,
 }
 
@@ -28,12 +29,11 @@ impl Engine {
             Err(outcome) => return outcome,
         };
         let rip = self.cpu.rip;
+        self.trace.alone(rip);
         self.cpu.enter_page(rip);
         let cpu = &mut *self.cpu;
-        cpu.stepping = true;
         let op = decoded.op;
-        let result = (op.handler)(cpu, &op);
-        cpu.stepping = false;
+        let result = (decoded.plain)(cpu, &op);
         self.instructions += 1;
         let next = cpu.next_rip(&op);
         let outcome = match result {
@@ -55,10 +55,10 @@ impl Engine {
         if done {
             self.cpu.io.clear();
         }
-        while let Some(page) = self.cpu.stale.pop() {
-            self.drop_code(page);
-        }
-        if trap && done { self.single_step_trap() } else { outcome }
+        // A repeated string instruction traps after each element; a load of SS leaves its trap to the next instruction.
+        let ended = done || matches!(result, Err(Stop::Again));
+        let held = self.cpu.shadow_ss && self.cpu.shadow == Some(self.cpu.rip);
+        if trap && ended && !held { self.single_step_trap() } else { outcome }
     }
 
     /// #DB after an instruction under TF.
@@ -99,12 +99,19 @@ impl Engine {
         if let (Some(n), Some(s)) = (known_len, &self.stepped[place])
             && s.bytes[..n] == bytes[..n]
         {
-            return Ok(Decoded { op: s.op, flow: s.flow });
+            return Ok(Decoded { op: s.op, plain: s.plain, flow: s.flow });
         }
         let decoded = decode::one(&bytes[..have], offset, modes);
         let len = (decoded.op.end() - decoded.op.offset()) as usize;
-        self.stepped[place] =
-            (len > 0).then_some(Stepped { bytes, len, offset, modes, op: decoded.op, flow: decoded.flow });
+        self.stepped[place] = (len > 0).then_some(Stepped {
+            bytes,
+            len,
+            offset,
+            modes,
+            op: decoded.op,
+            plain: decoded.plain,
+            flow: decoded.flow,
+        });
         Ok(decoded)
     }
 

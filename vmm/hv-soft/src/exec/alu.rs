@@ -1,5 +1,6 @@
 //! Two-operand arithmetic and logic, and INC, DEC, NEG, NOT.
 
+use crate::access::Path;
 use crate::cpu::Cpu;
 use crate::ea::Ea;
 use crate::flags::Flags;
@@ -78,6 +79,24 @@ alu!(Xor, true, |f, a, b| logic::<T>(f, a ^ b));
 alu!(Cmp, false, |f, a, b| sub::<T>(f, a, b, 0));
 alu!(Test, false, |f, a, b| logic::<T>(f, a & b));
 
+/// An operation without its flags.
+pub(crate) struct Quiet<X>(std::marker::PhantomData<X>);
+
+impl<A: Alu> Alu for Quiet<A> {
+    const WRITES: bool = A::WRITES;
+    #[inline(always)]
+    fn compute<T: Word>(_: &mut Flags, a: u64, b: u64) -> u64 {
+        A::compute::<T>(&mut Flags::default(), a, b)
+    }
+}
+
+impl<U: Unary> Unary for Quiet<U> {
+    #[inline(always)]
+    fn compute<T: Word>(_: &mut Flags, a: u64) -> u64 {
+        U::compute::<T>(&mut Flags::default(), a)
+    }
+}
+
 pub(crate) fn rr<A: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let (a, b) = (T::get(cpu, op.dst).to64(), T::get(cpu, op.src).to64());
     let r = A::compute::<T>(&mut cpu.flags, a, b);
@@ -96,8 +115,8 @@ pub(crate) fn ri<A: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn rm<A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    let b = cpu.read::<T>(E::ea(cpu, op))?.to64();
+pub(crate) fn rm<P: Path, A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    let b = cpu.read_by::<P, T>(E::ea(cpu, op))?.to64();
     let a = T::get(cpu, op.dst).to64();
     let r = A::compute::<T>(&mut cpu.flags, a, b);
     if A::WRITES {
@@ -107,23 +126,23 @@ pub(crate) fn rm<A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
 }
 
 #[inline(always)]
-fn to_memory<A: Alu, T: Word>(cpu: &mut Cpu, ea: u64, b: u64) -> Res {
+fn to_memory<P: Path, A: Alu, T: Word>(cpu: &mut Cpu, ea: u64, b: u64) -> Res {
     if A::WRITES {
-        cpu.rmw::<T>(ea, |cpu, old| T::from64(A::compute::<T>(&mut cpu.flags, old.to64(), b)))
+        cpu.rmw_by::<P, T>(ea, |cpu, old| T::from64(A::compute::<T>(&mut cpu.flags, old.to64(), b)))
     } else {
-        let a = cpu.read::<T>(ea)?.to64();
+        let a = cpu.read_by::<P, T>(ea)?.to64();
         A::compute::<T>(&mut cpu.flags, a, b);
         Ok(())
     }
 }
 
-pub(crate) fn mr<A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn mr<P: Path, A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
     let b = T::get(cpu, op.src).to64();
-    to_memory::<A, T>(cpu, E::ea(cpu, op), b)
+    to_memory::<P, A, T>(cpu, E::ea(cpu, op), b)
 }
 
-pub(crate) fn mi<A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    to_memory::<A, T>(cpu, E::ea(cpu, op), T::from64(op.imm).to64())
+pub(crate) fn mi<P: Path, A: Alu, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    to_memory::<P, A, T>(cpu, E::ea(cpu, op), T::from64(op.imm).to64())
 }
 
 /// A one-operand operation.
@@ -166,8 +185,8 @@ pub(crate) fn unary_r<U: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn unary_m<U: Unary, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    cpu.rmw::<T>(E::ea(cpu, op), |cpu, old| T::from64(U::compute::<T>(&mut cpu.flags, old.to64())))
+pub(crate) fn unary_m<P: Path, U: Unary, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    cpu.rmw_by::<P, T>(E::ea(cpu, op), |cpu, old| T::from64(U::compute::<T>(&mut cpu.flags, old.to64())))
 }
 
 /// XADD and XCHG: `f` gives (new first operand, new second operand) and may set flags.
@@ -202,10 +221,10 @@ pub(crate) fn exchange_r<X: Exchange, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn exchange_m<X: Exchange, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn exchange_m<P: Path, X: Exchange, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
     let b = T::get(cpu, op.src).to64();
     let mut second = 0;
-    cpu.rmw::<T>(E::ea(cpu, op), |cpu, old| {
+    cpu.rmw_by::<P, T>(E::ea(cpu, op), |cpu, old| {
         let (first, s) = X::compute::<T>(&mut cpu.flags, old.to64(), b);
         second = s;
         T::from64(first)
@@ -226,10 +245,10 @@ pub(crate) fn cmpxchg_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn cmpxchg_m<T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn cmpxchg_m<P: Path, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
     let (acc, new) = (T::get(cpu, 0), T::get(cpu, op.src));
     let mut seen = acc;
-    cpu.rmw::<T>(E::ea(cpu, op), |cpu, old| {
+    cpu.rmw_by::<P, T>(E::ea(cpu, op), |cpu, old| {
         seen = old;
         sub::<T>(&mut cpu.flags, acc.to64(), old.to64(), 0);
         if acc == old { new } else { old }

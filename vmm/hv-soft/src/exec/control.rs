@@ -1,5 +1,6 @@
 //! Jumps, calls, returns and the stack.
 
+use crate::access::{Path, Whole};
 use crate::cpu::{Cpu, canonical, reg};
 use crate::ea::{Ea, Full};
 use crate::op::{Op, Res, Stop, mode};
@@ -10,9 +11,15 @@ impl Cpu {
     /// Pushes a value; RSP moves only if the write succeeded.
     #[inline(always)]
     pub(crate) fn push<T: Word>(&mut self, v: T) -> Res {
+        self.push_by::<Whole, T>(v)
+    }
+
+    /// Pushes a value by a path.
+    #[inline(always)]
+    fn push_by<P: Path, T: Word>(&mut self, v: T) -> Res {
         let sp = self.regs[reg::RSP].wrapping_sub(T::BYTES);
-        if let Err(s) = self.write(sp, v) {
-            return Err(self.stack_stop(s));
+        if let Err(s) = self.write_by::<P, T>(sp, v) {
+            return Err(if P::WHOLE { self.stack_stop(s) } else { s });
         }
         self.regs[reg::RSP] = sp;
         Ok(())
@@ -21,8 +28,14 @@ impl Cpu {
     /// Reads the top of the stack; the caller moves RSP.
     #[inline(always)]
     pub(crate) fn peek<T: Word>(&mut self) -> Res<T> {
-        match self.read(self.regs[reg::RSP]) {
+        self.peek_by::<Whole, T>()
+    }
+
+    #[inline(always)]
+    fn peek_by<P: Path, T: Word>(&mut self) -> Res<T> {
+        match self.read_by::<P, T>(self.regs[reg::RSP]) {
             Ok(v) => Ok(v),
+            Err(s) if !P::WHOLE => Err(s),
             Err(s) => Err(self.stack_stop(s)),
         }
     }
@@ -73,9 +86,9 @@ pub(crate) fn looping(cpu: &mut Cpu, op: &Op) -> Res {
     if more { Err(Stop::Taken) } else { Ok(()) }
 }
 
-pub(crate) fn call(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn call<P: Path>(cpu: &mut Cpu, op: &Op) -> Res {
     let back = cpu.next_rip(op);
-    cpu.push(back)?;
+    cpu.push_by::<P, _>(back)?;
     Err(Stop::Taken)
 }
 
@@ -87,16 +100,23 @@ pub(crate) fn jmp_r(cpu: &mut Cpu, op: &Op) -> Res {
     cpu.goto(target)
 }
 
-pub(crate) fn jmp_m(cpu: &mut Cpu, op: &Op) -> Res {
-    let target = cpu.read::<u64>(Full::ea(cpu, op))?;
+pub(crate) fn jmp_m<P: Path>(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.read_by::<P, u64>(Full::ea(cpu, op))?;
     if !canonical(target) {
+        if !P::WHOLE {
+            return Err(Stop::Miss);
+        }
         return Err(cpu.gp0());
     }
     cpu.goto(target)
 }
 
-fn call_to(cpu: &mut Cpu, op: &Op, target: u64) -> Res {
+#[inline(always)]
+fn call_to<P: Path>(cpu: &mut Cpu, op: &Op, target: u64) -> Res {
     if !canonical(target) {
+        if !P::WHOLE {
+            return Err(Stop::Miss);
+        }
         // The stack's own fault comes first.
         let sp = cpu.regs[reg::RSP].wrapping_sub(8);
         return Err(match cpu.prepare_write(sp, 8) {
@@ -105,68 +125,72 @@ fn call_to(cpu: &mut Cpu, op: &Op, target: u64) -> Res {
         });
     }
     let back = cpu.next_rip(op);
-    cpu.push(back)?;
+    cpu.push_by::<P, _>(back)?;
     cpu.goto(target)
 }
 
-pub(crate) fn call_r(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn call_r<P: Path>(cpu: &mut Cpu, op: &Op) -> Res {
     let target = u64::get(cpu, op.dst);
-    call_to(cpu, op, target)
+    call_to::<P>(cpu, op, target)
 }
 
-pub(crate) fn call_m(cpu: &mut Cpu, op: &Op) -> Res {
-    let target = cpu.read::<u64>(Full::ea(cpu, op))?;
-    call_to(cpu, op, target)
+pub(crate) fn call_m<P: Path>(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.read_by::<P, u64>(Full::ea(cpu, op))?;
+    call_to::<P>(cpu, op, target)
 }
 
 /// RET, with the bytes to release in `imm`.
-pub(crate) fn ret(cpu: &mut Cpu, op: &Op) -> Res {
-    let target = cpu.peek::<u64>()?;
+pub(crate) fn ret<P: Path>(cpu: &mut Cpu, op: &Op) -> Res {
+    let target = cpu.peek_by::<P, u64>()?;
     if !canonical(target) {
+        if !P::WHOLE {
+            return Err(Stop::Miss);
+        }
         return Err(cpu.gp0());
     }
     cpu.regs[reg::RSP] = cpu.regs[reg::RSP].wrapping_add(8).wrapping_add(op.imm);
     cpu.goto(target)
 }
 
-pub(crate) fn push_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn push_r<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let v = T::get(cpu, op.dst);
-    cpu.push(v)
+    cpu.push_by::<P, _>(v)
 }
 
-pub(crate) fn push_i<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    cpu.push(T::from64(op.imm))
+pub(crate) fn push_i<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    cpu.push_by::<P, _>(T::from64(op.imm))
 }
 
-pub(crate) fn push_m<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.read::<T>(Full::ea(cpu, op))?;
-    cpu.push(v)
+pub(crate) fn push_m<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.read_by::<P, T>(Full::ea(cpu, op))?;
+    cpu.push_by::<P, _>(v)
 }
 
-pub(crate) fn pop_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.peek::<T>()?;
+pub(crate) fn pop_r<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.peek_by::<P, T>()?;
     cpu.regs[reg::RSP] = cpu.regs[reg::RSP].wrapping_add(T::BYTES);
     T::set(cpu, op.dst, v);
     Ok(())
 }
 
 /// POP to memory: an address based on RSP uses its value after the pop.
-pub(crate) fn pop_m<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.peek::<T>()?;
+pub(crate) fn pop_m<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.peek_by::<P, T>()?;
     let before = cpu.regs[reg::RSP];
     cpu.regs[reg::RSP] = before.wrapping_add(T::BYTES);
     let at = Full::ea(cpu, op);
-    let done = cpu.write(at, v);
+    let done = cpu.write_by::<P, _>(at, v);
     if done.is_err() {
         cpu.regs[reg::RSP] = before;
     }
     done
 }
 
-pub(crate) fn leave(cpu: &mut Cpu, _: &Op) -> Res {
+pub(crate) fn leave<P: Path>(cpu: &mut Cpu, _: &Op) -> Res {
     let bp = cpu.regs[reg::RBP];
-    let v = match cpu.read::<u64>(bp) {
+    let v = match cpu.read_by::<P, u64>(bp) {
         Ok(v) => v,
+        Err(s) if !P::WHOLE => return Err(s),
         Err(s) => return Err(cpu.stack_stop(s)),
     };
     cpu.regs[reg::RSP] = bp.wrapping_add(8);
@@ -193,9 +217,9 @@ pub(crate) fn enter<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let bp = cpu.regs[reg::RBP];
     let lowest = frame.wrapping_sub(T::BYTES * level);
     let end = lowest.wrapping_sub(op.imm & 0xffff);
-    // The processor checks that the final stack pointer could be written.
-    let ready = cpu.prepare_write(lowest, T::BYTES * (level + 1)).and_then(|()| cpu.prepare_write(end, T::BYTES));
-    if let Err(s) = ready {
+    // In the order of the pushes, which decides the fault's address; then that the final stack pointer could be written.
+    let mut pushes = (0..=level).map(|i| frame.wrapping_sub(T::BYTES * i)).chain([end]);
+    if let Err(s) = pushes.try_for_each(|at| cpu.prepare_write(at, T::BYTES)) {
         return Err(cpu.stack_stop(s));
     }
     cpu.write(frame, T::from64(bp))?;

@@ -2,8 +2,9 @@
 //!
 //! The op keeps the place of the compare, so a fault in it restarts both; the jump's target is the block's.
 
+use crate::access::Path;
 use crate::cpu::Cpu;
-use crate::ea::{Ea, Simple};
+use crate::ea::Ea;
 use crate::exec::alu::{Alu, Dec, Unary};
 use crate::op::{Op, Res, Stop};
 use crate::word::Word;
@@ -32,24 +33,24 @@ pub(crate) fn ri<A: Alu, T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
 }
 
 /// CMP r, m.
-pub(crate) fn rm<A: Alu, T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
-    let b = cpu.read::<T>(Simple::ea(cpu, op))?.to64();
+pub(crate) fn rm<P: Path, A: Alu, T: Word, E: Ea, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
+    let b = cpu.read_by::<P, T>(E::ea(cpu, op))?.to64();
     let a = T::get(cpu, op.dst).to64();
     A::compute::<T>(&mut cpu.flags, a, b);
     branch::<CC>(cpu)
 }
 
 /// CMP m, r and TEST m, r.
-pub(crate) fn mr<A: Alu, T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
-    let a = cpu.read::<T>(Simple::ea(cpu, op))?.to64();
+pub(crate) fn mr<P: Path, A: Alu, T: Word, E: Ea, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
+    let a = cpu.read_by::<P, T>(E::ea(cpu, op))?.to64();
     let b = T::get(cpu, op.src).to64();
     A::compute::<T>(&mut cpu.flags, a, b);
     branch::<CC>(cpu)
 }
 
 /// CMP m, i and TEST m, i.
-pub(crate) fn mi<A: Alu, T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
-    let a = cpu.read::<T>(Simple::ea(cpu, op))?.to64();
+pub(crate) fn mi<P: Path, A: Alu, T: Word, E: Ea, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
+    let a = cpu.read_by::<P, T>(E::ea(cpu, op))?.to64();
     A::compute::<T>(&mut cpu.flags, a, T::from64(op.imm).to64());
     branch::<CC>(cpu)
 }

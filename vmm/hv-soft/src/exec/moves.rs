@@ -1,5 +1,6 @@
 //! MOV and its relatives, LEA, conditional moves and sets.
 
+use crate::access::Path;
 use crate::cpu::Cpu;
 use crate::ea::{self, Ea};
 use crate::op::{Op, Res};
@@ -16,34 +17,34 @@ pub(crate) fn mov_ri<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn mov_rm<T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.read::<T>(E::ea(cpu, op))?;
+pub(crate) fn mov_rm<P: Path, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.read_by::<P, T>(E::ea(cpu, op))?;
     T::set(cpu, op.dst, v);
     Ok(())
 }
 
-pub(crate) fn mov_mr<T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn mov_mr<P: Path, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
     let v = T::get(cpu, op.src);
-    cpu.write(E::ea(cpu, op), v)
+    cpu.write_by::<P, _>(E::ea(cpu, op), v)
 }
 
-pub(crate) fn mov_mi<T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    cpu.write(E::ea(cpu, op), T::from64(op.imm))
+pub(crate) fn mov_mi<P: Path, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    cpu.write_by::<P, _>(E::ea(cpu, op), T::from64(op.imm))
 }
 
 /// MOV from an absolute 64-bit address, kept in `imm`.
-pub(crate) fn load_absolute<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn load_absolute<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let at = op.imm.wrapping_add(cpu.regs[(op.seg & 31) as usize]);
-    let v = cpu.read::<T>(at)?;
+    let v = cpu.read_by::<P, T>(at)?;
     T::set(cpu, 0, v);
     Ok(())
 }
 
 /// MOV to an absolute 64-bit address, kept in `imm`.
-pub(crate) fn store_absolute<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn store_absolute<P: Path, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let at = op.imm.wrapping_add(cpu.regs[(op.seg & 31) as usize]);
     let v = T::get(cpu, 0);
-    cpu.write(at, v)
+    cpu.write_by::<P, _>(at, v)
 }
 
 /// MOVZX: `S` to `T`.
@@ -53,8 +54,8 @@ pub(crate) fn zx_r<S: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn zx_m<S: Word, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.read::<S>(E::ea(cpu, op))?.to64();
+pub(crate) fn zx_m<P: Path, S: Word, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.read_by::<P, S>(E::ea(cpu, op))?.to64();
     T::set(cpu, op.dst, T::from64(v));
     Ok(())
 }
@@ -66,8 +67,8 @@ pub(crate) fn sx_r<S: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn sx_m<S: Word, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
-    let v = cpu.read::<S>(E::ea(cpu, op))?.sext();
+pub(crate) fn sx_m<P: Path, S: Word, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = cpu.read_by::<P, S>(E::ea(cpu, op))?.sext();
     T::set(cpu, op.dst, T::from64(v));
     Ok(())
 }
@@ -75,6 +76,13 @@ pub(crate) fn sx_m<S: Word, T: Word, E: Ea>(cpu: &mut Cpu, op: &Op) -> Res {
 /// LEA with `base + disp`.
 pub(crate) fn lea_simple<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let v = crate::ea::Simple::ea(cpu, op);
+    T::set(cpu, op.dst, T::from64(v));
+    Ok(())
+}
+
+/// LEA with an index.
+pub(crate) fn lea_indexed<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let v = crate::ea::Indexed::ea(cpu, op);
     T::set(cpu, op.dst, T::from64(v));
     Ok(())
 }
@@ -91,8 +99,8 @@ pub(crate) fn cmov_r<T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn cmov_m<T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
-    let m = cpu.read::<T>(crate::ea::Full::ea(cpu, op))?;
+pub(crate) fn cmov_m<P: Path, T: Word, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
+    let m = cpu.read_by::<P, T>(crate::ea::Full::ea(cpu, op))?;
     let v = if cpu.flags.cond::<CC>() { m } else { T::get(cpu, op.dst) };
     T::set(cpu, op.dst, v);
     Ok(())
@@ -104,9 +112,9 @@ pub(crate) fn setcc_r<const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
-pub(crate) fn setcc_m<const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
+pub(crate) fn setcc_m<P: Path, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Res {
     let v = u8::from(cpu.flags.cond::<CC>());
-    cpu.write(crate::ea::Full::ea(cpu, op), v)
+    cpu.write_by::<P, _>(crate::ea::Full::ea(cpu, op), v)
 }
 
 pub(crate) fn bswap<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {

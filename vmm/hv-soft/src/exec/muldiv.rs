@@ -1,5 +1,6 @@
 //! Multiplication and division.
 
+use crate::access::Path;
 use crate::cpu::{Cpu, reg};
 use crate::ea::{Ea, Full};
 use crate::op::{Op, Res};
@@ -56,16 +57,32 @@ fn imul_into<T: Word>(cpu: &mut Cpu, dst: u8, a: T, b: u64) -> Res {
 }
 
 /// IMUL with two operands; `MEMORY` says where the second is.
-pub(crate) fn imul2<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
-    let b = if MEMORY { cpu.read::<T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
+pub(crate) fn imul2<P: Path, T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
+    let b = if MEMORY { cpu.read_by::<P, T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
     let a = T::get(cpu, op.dst);
     imul_into(cpu, op.dst, a, b.sext())
 }
 
 /// IMUL with an immediate third operand.
-pub(crate) fn imul3<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
-    let a = if MEMORY { cpu.read::<T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
+pub(crate) fn imul3<P: Path, T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
+    let a = if MEMORY { cpu.read_by::<P, T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
     imul_into(cpu, op.dst, a, T::from64(op.imm).sext())
+}
+
+/// `imul2` without its flags.
+pub(crate) fn imul2_quiet<P: Path, T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
+    let a = if MEMORY { cpu.read_by::<P, T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
+    let b = T::get(cpu, op.dst).to64();
+    T::set(cpu, op.dst, T::from64(a.to64().wrapping_mul(b)));
+    Ok(())
+}
+
+/// `imul3` without its flags.
+pub(crate) fn imul3_quiet<P: Path, T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Res {
+    let a = if MEMORY { cpu.read_by::<P, T>(Full::ea(cpu, op))? } else { T::get(cpu, op.src) };
+    let b = op.imm;
+    T::set(cpu, op.dst, T::from64(a.to64().wrapping_mul(b)));
+    Ok(())
 }
 
 /// The dividend: AX, or the data register over the accumulator.

@@ -1,7 +1,9 @@
 //! Shifts and rotates.
 
+use crate::access::Path;
 use crate::cpu::Cpu;
 use crate::ea::{Ea, Full};
+use crate::exec::alu::Quiet;
 use crate::flags::{Flags, carry_vector};
 use crate::op::{Op, Res};
 use crate::word::Word;
@@ -84,6 +86,13 @@ shift!(Rcr, |f, a, n| {
     r
 });
 
+impl<S: Shift> Shift for Quiet<S> {
+    #[inline(always)]
+    fn compute<T: Word>(_: &mut Flags, a: u64, count: u32) -> u64 {
+        S::compute::<T>(&mut Flags::default(), a, count)
+    }
+}
+
 #[inline(always)]
 fn mask<T: Word>() -> u64 {
     if T::BITS == 64 { 63 } else { 31 }
@@ -102,27 +111,34 @@ pub(crate) fn ri<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     on_register::<S, T>(cpu, op.dst, op.imm)
 }
 
+/// By an immediate that the decoder saw is not zero.
+pub(crate) fn counted<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    let n = (op.imm & mask::<T>()) as u32;
+    let a = T::get(cpu, op.dst).to64();
+    let v = S::compute::<T>(&mut cpu.flags, a, n);
+    T::set(cpu, op.dst, T::from64(v));
+    Ok(())
+}
+
 pub(crate) fn rc<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     let n = cpu.regs[1];
     on_register::<S, T>(cpu, op.dst, n)
 }
 
-fn on_memory<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op, count: u64) -> Res {
+#[inline(always)]
+fn on_memory<P: Path, S: Shift, T: Word>(cpu: &mut Cpu, op: &Op, count: u64) -> Res {
     let n = (count & mask::<T>()) as u32;
-    cpu.rmw::<T>(
-        Full::ea(cpu, op),
-        |cpu, a| {
-            if n == 0 { a } else { T::from64(S::compute::<T>(&mut cpu.flags, a.to64(), n)) }
-        },
-    )
+    cpu.rmw_by::<P, T>(Full::ea(cpu, op), |cpu, a| {
+        if n == 0 { a } else { T::from64(S::compute::<T>(&mut cpu.flags, a.to64(), n)) }
+    })
 }
 
-pub(crate) fn mi<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    on_memory::<S, T>(cpu, op, op.imm)
+pub(crate) fn mi<P: Path, S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    on_memory::<P, S, T>(cpu, op, op.imm)
 }
 
-pub(crate) fn mc<S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
-    on_memory::<S, T>(cpu, op, cpu.regs[1])
+pub(crate) fn mc<P: Path, S: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
+    on_memory::<P, S, T>(cpu, op, cpu.regs[1])
 }
 
 /// SHLD (`LEFT`) and SHRD. A count beyond 16 on 16-bit operands is undefined; this wraps through both operands.

@@ -19,6 +19,8 @@ struct Span {
     step: u64,
     /// Repeated at all.
     rep: bool,
+    /// Under TF: each element is followed by its own #DB, on the processors that were tried.
+    single: bool,
     /// Base of the source segment.
     base: u64,
 }
@@ -30,6 +32,7 @@ impl Span {
             mask: if op.mode & mode::ADDR32 != 0 { u64::from(u32::MAX) } else { u64::MAX },
             step: if down { 0u64.wrapping_sub(T::BYTES) } else { T::BYTES },
             rep: op.mode & (mode::REP | mode::REPNE) != 0,
+            single: cpu.sysflags & bit::TF != 0,
             base: cpu.regs[(op.seg & 31) as usize],
         }
     }
@@ -56,10 +59,10 @@ impl Span {
         }
     }
 
-    /// After some elements: go on, or stop to look at interrupts or because an answer was used up.
+    /// After some elements: go on, or stop to look at interrupts, under TF, or because an answer was used up.
     fn pause(&self, cpu: &Cpu, turn: u64) -> Res {
         let often = turn.is_multiple_of(BATCH) && cpu.shared.wants_attention();
-        if self.rep && self.count(cpu) != 0 && (cpu.io.replaying() || cpu.io.posting() || often) {
+        if self.rep && self.count(cpu) != 0 && (self.single || cpu.io.replaying() || cpu.io.posting() || often) {
             return Err(Stop::Again);
         }
         Ok(())
@@ -97,11 +100,11 @@ pub(crate) fn movs<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
 /// Copies as many elements as both pages have; 0 where it must go one by one.
 fn move_piece<T: Word>(cpu: &mut Cpu, s: &Span, from: u64, to: u64) -> Res<u64> {
     let n = s.count(cpu).min(room::<T>(from)).min(room::<T>(to));
-    if n < 2 || s.step != T::BYTES || !s.rep || s.mask != u64::MAX || cpu.io.replaying() {
+    if n < 2 || s.step != T::BYTES || !s.rep || s.single || s.mask != u64::MAX || cpu.io.replaying() {
         return Ok(0);
     }
-    let Some(src) = cpu.bulk(from, Access::Read)? else { return Ok(0) };
-    let Some(dst) = cpu.bulk(to, Access::Write)? else { return Ok(0) };
+    let Some(src) = cpu.bulk(from, Access::Read, n * T::BYTES)? else { return Ok(0) };
+    let Some(dst) = cpu.bulk(to, Access::Write, n * T::BYTES)? else { return Ok(0) };
     let (a, b) = (from & OFFSET, to & OFFSET);
     if src == dst && b > a && b - a < n * T::BYTES {
         // Elements written here are read again by the same instruction.
@@ -138,10 +141,10 @@ pub(crate) fn stos<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
 
 fn fill_piece<T: Word>(cpu: &mut Cpu, s: &Span, to: u64, v: T) -> Res<u64> {
     let n = s.count(cpu).min(room::<T>(to));
-    if n < 2 || s.step != T::BYTES || !s.rep || s.mask != u64::MAX || cpu.io.replaying() {
+    if n < 2 || s.step != T::BYTES || !s.rep || s.single || s.mask != u64::MAX || cpu.io.replaying() {
         return Ok(0);
     }
-    let Some(dst) = cpu.bulk(to, Access::Write)? else { return Ok(0) };
+    let Some(dst) = cpu.bulk(to, Access::Write, n * T::BYTES)? else { return Ok(0) };
     let byte = v.to64() as u8;
     if T::from64(0x0101_0101_0101_0101u64.wrapping_mul(u64::from(byte))) == v {
         dst.fill(to & OFFSET, byte, n * T::BYTES);

@@ -187,8 +187,11 @@ pub(crate) fn clts(cpu: &mut Cpu, op: &Op) -> Res {
 pub(crate) fn invlpg(cpu: &mut Cpu, op: &Op) -> Res {
     cpu.privileged()?;
     let va = Full::ea(cpu, op);
-    cpu.tlb.flush_page(va);
-    cpu.jumps.flush_page(va);
+    if cpu.tlb.flush_page(va) {
+        cpu.jumps.flush_page(va);
+    } else {
+        cpu.jumps.flush_all();
+    }
     cpu.sync(op)
 }
 

@@ -208,14 +208,12 @@ impl Cpu {
         let bottom = top.wrapping_sub(len);
         let cpl = self.cpl;
         self.set_cpl(new_cpl);
-        let stepping = std::mem::replace(&mut self.stepping, true);
         let mut done = self.prepare_write(bottom, len);
         for (i, &w) in words.iter().enumerate() {
             if done.is_ok() {
                 done = self.write(top.wrapping_sub(8 * (i as u64 + 1)), w);
             }
         }
-        self.stepping = stepping;
         self.set_cpl(cpl);
         match done {
             Ok(()) => Ok(bottom),

@@ -117,7 +117,7 @@ impl Cpu {
             PAT if valid_pat(v) => self.msrs.pat = v,
             TSC_DEADLINE => {
                 self.lapic.set_deadline(v);
-                self.shared.attention();
+                self.attend();
             }
             EFER => self.set_efer(v)?,
             STAR => self.msrs.star = v,

@@ -245,7 +245,7 @@ pub(crate) fn sti(cpu: &mut Cpu, op: &Op) -> Res {
         cpu.shadow = Some(cpu.next_rip(op));
         cpu.shadow_ss = false;
         if cpu.irq_waiting {
-            cpu.shared.attention();
+            cpu.attend();
         }
     }
     Ok(())

@@ -74,12 +74,43 @@ const SYSTEM: [&[u8]; 44] = [
     &[0x0f, 0xc7, 0x0b],       // cmpxchg8b [rbx]
 ];
 
+/// Instructions that access what RDI points to, of all widths, read and write, once and often.
+const ACCESSES: [&[u8]; 24] = [
+    &[0x8a, 0x07],                   // mov al, [rdi]
+    &[0x66, 0x8b, 0x07],             // mov ax, [rdi]
+    &[0x8b, 0x07],                   // mov eax, [rdi]
+    &[0x48, 0x8b, 0x07],             // mov rax, [rdi]
+    &[0x88, 0x07],                   // mov [rdi], al
+    &[0x66, 0x89, 0x07],             // mov [rdi], ax
+    &[0x89, 0x07],                   // mov [rdi], eax
+    &[0x48, 0x89, 0x07],             // mov [rdi], rax
+    &[0xf3, 0x0f, 0x6f, 0x07],       // movdqu xmm0, [rdi]
+    &[0xf3, 0x0f, 0x7f, 0x07],       // movdqu [rdi], xmm0
+    &[0x01, 0x07],                   // add [rdi], eax
+    &[0xf0, 0x48, 0x0f, 0xc1, 0x07], // lock xadd [rdi], rax
+    &[0x48, 0x87, 0x07],             // xchg [rdi], rax
+    &[0xf0, 0x0f, 0xb1, 0x0f],       // lock cmpxchg [rdi], ecx
+    &[0x48, 0x0f, 0xc7, 0x0f],       // cmpxchg16b [rdi]
+    &[0xff, 0x37],                   // push [rdi]
+    &[0x8f, 0x07],                   // pop [rdi]
+    &[0xdf, 0x2f],                   // fild qword [rdi]
+    &[0xdb, 0x3f],                   // fstp tbyte [rdi]
+    &[0x0f, 0xae, 0x07],             // fxsave [rdi]
+    &[0xa4],                         // movsb
+    &[0xf3, 0x48, 0xab],             // rep stosq
+    &[0xf3, 0xa6],                   // repe cmpsb
+    &[0xff, 0x17],                   // call [rdi]
+];
+
 /// Code of about `len` bytes.
 pub(crate) fn code(rng: &mut Rng, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 64);
     let noise = if rng.chance(20) { 100 } else { rng.below(8) };
+    let chips = if rng.chance(20) { 90 } else { 5 };
     while out.len() < len {
-        if rng.chance(noise) {
+        if rng.chance(chips) {
+            chip_access(rng, &mut out);
+        } else if rng.chance(noise) {
             out.push(rng.byte());
         } else {
             instruction(rng, &mut out);
@@ -108,6 +139,27 @@ fn instruction(rng: &mut Rng, out: &mut Vec<u8>) {
         7 => out.extend([rng.pick(&[0xe4, 0xe5, 0xe6, 0xe7, 0xcd]), rng.byte()]),
         8 => out.push(rng.pick(&[0xec, 0xed, 0xee, 0xef, 0xcc, 0xc3, 0x9c, 0x6c, 0x6f])),
         _ => shaped(rng, out),
+    }
+}
+
+/// `mov rdi, address of the I/O APIC, the local APIC or a device near them; mov eax, value`, then an access or two there.
+fn chip_access(rng: &mut Rng, out: &mut Vec<u8>) {
+    let (page, offsets) = rng.pick(&[(0xfec0_0000, 0x28), (0xfee0_0000, 0x400), (0xd000_0000, 0x110)]);
+    let at = match rng.below(6) {
+        // Over the edge into the next page, or from the one before.
+        0 => page + 0x1000 - rng.below(18),
+        1 => page - rng.below(18),
+        2 => page + rng.below(0x1000),
+        3 => page + (rng.below(offsets) & !15),
+        _ => page + rng.below(offsets),
+    };
+    out.extend([0x48, 0xbf]);
+    out.extend(at.to_le_bytes());
+    let value = if rng.chance(50) { rng.below(0x100) | rng.below(8) << 8 } else { rng.edge() };
+    out.push(0xb8);
+    out.extend((value as u32).to_le_bytes());
+    for _ in 0..=rng.below(2) {
+        out.extend(rng.pick(&ACCESSES));
     }
 }
 

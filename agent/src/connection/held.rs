@@ -1,0 +1,51 @@
+//! The connection of a container that is held: it outlives its host, and is given another.
+
+use std::io;
+
+use supermachine_agent_protocol::spec::MAX_STDIN;
+use supermachine_agent_protocol::{Control, FrameKind};
+
+use super::{Connection, Context, State, Verdict};
+use crate::poller::{Source, Token};
+use crate::reply::unavailable;
+
+impl Connection {
+    /// The connection is over. Whether it is one of a held container, which waits for another host.
+    pub(super) fn lose_host(&mut self) -> bool {
+        if !self.is_held() {
+            return false;
+        }
+        self.is_lost = true;
+        self.pending.clear();
+        self.out.clear();
+        true
+    }
+
+    /// Whether a container is held by it.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(&self.state, State::Exec(process) if process.is_held())
+    }
+
+    /// Says that there is no container to take over.
+    pub(crate) fn refuse_attach(&mut self, cx: &mut Context) -> Verdict {
+        self.refuse(&unavailable("no container is held"));
+        self.settle(cx).unwrap_or(Verdict::Gone)
+    }
+
+    /// Gives its held container to the host of another connection; what was under way to the one before is gone.
+    pub(crate) fn attach(&mut self, cx: &mut Context, host: Self) -> Verdict {
+        self.take_host(host).and_then(|()| self.settle(cx)).unwrap_or(Verdict::Gone)
+    }
+
+    fn take_host(&mut self, host: Self) -> io::Result<()> {
+        let Self { socket, decoder, pending, out, .. } = host;
+        self.socket = socket.hand_over(Token { id: self.id, source: Source::Socket })?;
+        (self.decoder, self.pending, self.out, self.is_lost) = (decoder, pending, out, false);
+        self.decoder.set_max_payload(MAX_STDIN);
+        let State::Exec(process) = &mut self.state else { return Ok(()) };
+        let attached = process.attach();
+        process.release()?;
+        self.put_json(FrameKind::Control, &Control::Attached(attached));
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The guest's container: building it, joining it, its limits and its end.
+
+mod build;
+mod cgroup;
+mod copy;
+mod device_rules;
+mod devices;
+mod disk;
+mod hooks;
+mod host;
+mod inside;
+mod mounts;
+mod namespaces;
+mod options;
+mod paths;
+mod processes;
+mod rootfs;
+mod sysctl;
+mod tree;
+mod usage;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::unistd::Uid;
+use supermachine_agent_protocol::container::{Container, IdMapping, Namespace, ProcessInfo, Resources, Usage};
+use supermachine_agent_protocol::{ErrorReply, Exec};
+
+use crate::reply::{Step, bad_request, failed, unavailable};
+use crate::spawn::{ChildEnd, Place, Spawned, Terminal, Way, channel, launch};
+use crate::sys;
+use build::Build;
+pub(crate) use cgroup::Group;
+use namespaces::Namespaces;
+
+/// A container that is being built, waits or runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// The connection that it lives and dies with.
+    pub(crate) connection: u64,
+    group: Rc<Group>,
+    init: libc::pid_t,
+    pidfd: OwnedFd,
+    namespaces: Namespaces,
+    uid_mappings: Vec<IdMapping>,
+    resources: Resources,
+    is_built: bool,
+}
+
+impl Running {
+    /// Makes a container's group and root, and forks its first process, which builds the rest around itself.
+    pub(crate) fn create(connection: u64, spec: &Container) -> Step<(Self, Spawned)> {
+        let namespaces = Namespaces::of(spec)?;
+        build::check(spec)?;
+        let group = Rc::new(Group::create(&spec.id)?);
+        group.set_limits(&spec.resources)?;
+        host::mount_all(spec)?;
+        let root = rootfs::assemble(&spec.root)?;
+        let owner = Uid::from_raw(namespaces::in_guest(spec.process.user.uid, &spec.uid_mappings));
+        let place = Place { namespaces: namespaces.at_fork(), cgroup: Some(AsFd::as_fd(&*group)), owner };
+        let mut way = Build { spec, namespaces, root, group: group.path() };
+        let spawned = launch(&spec.process, &place, |spawned| let_it_build(spec, namespaces, spawned), &mut way)?;
+        let pidfd = spawned.pidfd.try_clone().map_err(failed(|| "watch the process".to_owned()))?;
+        drop(way);
+        let running = Self {
+            connection,
+            init: spawned.pid,
+            pidfd,
+            namespaces,
+            uid_mappings: spec.uid_mappings.clone(),
+            resources: spec.resources.clone(),
+            is_built: false,
+            group,
+        };
+        Ok((running, spawned))
+    }
+
+    /// Its control group.
+    pub(crate) fn group(&self) -> Rc<Group> {
+        Rc::clone(&self.group)
+    }
+
+    /// Everything is built: from here on the rules for devices are in force.
+    pub(crate) fn built(&mut self) -> Step {
+        self.group.set_device_rules(&self.resources)?;
+        self.is_built = true;
+        Ok(())
+    }
+
+    /// Forks a process for `exec` that joins it.
+    pub(crate) fn exec(&self, exec: &Exec) -> Step<Spawned> {
+        if !self.is_built {
+            return Err(unavailable("the container is being built"));
+        }
+        let owner = Uid::from_raw(namespaces::in_guest(exec.user.uid, &self.uid_mappings));
+        let place = Place { namespaces: 0, cgroup: Some(AsFd::as_fd(&*self.group)), owner };
+        let joined = || failed(|| "join the container's namespaces".to_owned());
+        let own: File = namespaces::own_pids().map_err(failed(|| "open the PID namespace".to_owned()))?;
+        self.namespaces.enter_pids(self.pidfd.as_fd()).map_err(joined())?;
+        let mut way = Join { container: self, exec };
+        let spawned = launch(exec, &place, |_| Ok(()), &mut way);
+        // A failure would put every later process of the agent into the container.
+        if let Err(errno) = namespaces::leave_pids(&own) {
+            if let Ok(spawned) = &spawned {
+                sys::kill_and_reap(spawned.pid);
+            }
+            return Err(joined()(errno));
+        }
+        spawned
+    }
+
+    /// Sends a signal to every process of it.
+    pub(crate) fn kill_all(&self, signal: u32) -> Step {
+        let number = libc::c_int::try_from(signal).ok().filter(|number| (1..=64).contains(number));
+        let number = number.ok_or_else(|| bad_request(format!("there is no signal {signal}")))?;
+        if number == libc::SIGKILL {
+            self.group.kill();
+            return Ok(());
+        }
+        // While they stand still none forks past the signal.
+        self.group.freeze(true);
+        for pid in self.group.pids() {
+            // One that is gone needs none.
+            let _ = sys::kill(pid, number);
+        }
+        self.group.freeze(false);
+        Ok(())
+    }
+
+    /// What runs in it.
+    pub(crate) fn processes(&self) -> Vec<ProcessInfo> {
+        processes::describe(&self.group.pids())
+    }
+
+    /// What it uses.
+    pub(crate) fn usage(&self) -> Usage {
+        usage::read(&self.group, self.init)
+    }
+
+    /// Changes its limits.
+    pub(crate) fn update(&mut self, resources: &Resources) -> Step {
+        self.group.set_limits(resources)?;
+        self.group.set_device_rules(resources)
+    }
+}
+
+/// What the agent does to a container's first process right after the fork.
+fn let_it_build(spec: &Container, namespaces: Namespaces, spawned: &Spawned) -> Step {
+    if !namespaces.has(Namespace::User) {
+        return Ok(());
+    }
+    namespaces::write_maps(spawned.pid, spec)?;
+    channel::go(spawned.channel.as_fd()).map_err(failed(|| "the process died while it was forked".to_owned()))
+}
+
+/// The way of a process that joins a container.
+struct Join<'a> {
+    container: &'a Running,
+    exec: &'a Exec,
+}
+
+impl Way for Join<'_> {
+    fn prepare(&mut self, _: &ChildEnd) -> Result<Option<Terminal>, ErrorReply> {
+        let size = self.exec.tty;
+        // In reserve: a container need not have terminals of its own.
+        let guests = size.and_then(|size| Terminal::open("/dev/ptmx", size).ok());
+        let Running { namespaces, pidfd, .. } = self.container;
+        namespaces.join(pidfd.as_fd()).map_err(failed(|| "join the container's namespaces".to_owned()))?;
+        if namespaces.has(Namespace::User) {
+            namespaces::become_root()?;
+        }
+        let Some(size) = size else { return Ok(None) };
+        Terminal::open("/dev/pts/ptmx", size).or_else(|error| guests.ok_or(error)).map(Some)
+    }
+
+    fn start(&mut self) -> Result<(), ErrorReply> {
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! Containers that are held, lose their host, and are taken over by another.
+
+mod common;
+
+use common::container::Builder;
+use common::{Session, collect, noise, read_until};
+use supermachine_agent_protocol::blocking::ConnectionError;
+use supermachine_agent_protocol::spec::WINDOW;
+use supermachine_agent_protocol::{
+    Attached, Control, ErrorCode, ExitStatus, FrameKind, Request, Signal, Stream, Window, WindowSize,
+};
+
+/// Holds the container; gives the output that came before it stood still.
+fn hold(session: &mut Session) -> Vec<u8> {
+    session.writer.send_json(FrameKind::Request, &Request::Hold { number: 7 }).unwrap();
+    let mut before = Vec::new();
+    loop {
+        let frame = session.reader.frame().unwrap();
+        match frame.kind {
+            FrameKind::Stdout => before.extend(frame.payload),
+            FrameKind::Window => {}
+            _ => {
+                assert!(matches!(frame.parse_json().unwrap(), Control::Held { number: 7 }));
+                return before;
+            }
+        }
+    }
+}
+
+fn attach(builder: &Builder) -> (Session, Attached) {
+    let mut session = builder.agent.session();
+    match session.request(&Request::Attach {}).unwrap() {
+        Control::Attached(attached) => (session, attached),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn started(builder: &Builder, script: &str) -> Session {
+    let mut spec = builder.spec(script);
+    spec.process.stdin = true;
+    let mut session = builder.create(spec);
+    Builder::start_created(&mut session).unwrap();
+    session
+}
+
+#[test]
+fn output_crosses_the_cut_once_whoever_listens() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "i=0; while test $i -lt 200; do i=$((i+1)); echo $i; sleep 0.01; done; exit 5");
+    let mut seen = read_until(&mut session, "\n10\n").into_bytes();
+    for _ in 0..3 {
+        let before = hold(&mut session);
+        // What was read before it stood still counts as taken.
+        drop(session);
+        seen.extend(before);
+        session = attach(&builder).0;
+        let frame = session.reader.frame().unwrap();
+        if frame.kind == FrameKind::Stdout {
+            let bytes = frame.payload.len().try_into().unwrap();
+            session.writer.send_frame(Window { stream: Stream::Stdout, bytes }).unwrap();
+            seen.extend(frame.payload);
+        }
+    }
+    let rest = collect(&mut session);
+    seen.extend(rest.stdout);
+    let expected: String = (1..=200).map(|number| format!("{number}\n")).collect();
+    assert_eq!(String::from_utf8(seen).unwrap(), expected);
+    assert_eq!(rest.exit, Some(ExitStatus::Exited(5)));
+}
+
+#[test]
+fn input_that_came_is_kept_and_its_window_goes_on() {
+    let Some(builder) = Builder::start() else { return };
+    // Nothing is read before the cut: more than a pipe holds waits in the agent.
+    let mut session = started(&builder, "while ! test -e /tmp/go; do sleep 0.01; done; exec cat");
+    let input = noise(WINDOW as usize, 3);
+    for part in input.chunks(50_000) {
+        session.writer.send(FrameKind::Stdin, part).unwrap();
+    }
+    hold(&mut session);
+    drop(session);
+    let (mut session, attached) = attach(&builder);
+    let window = attached.stdin.expect("input is expected");
+    assert!(attached.started && !attached.terminal && window <= WINDOW / 2, "{attached:?}");
+    let more = noise(window as usize, 4);
+    session.writer.send(FrameKind::Stdin, &more).unwrap();
+    session.writer.send(FrameKind::Stdin, &[]).unwrap();
+    let go = supermachine_agent_protocol::Exec {
+        env: vec!["PATH=/bin".into()],
+        container: true,
+        ..supermachine_agent_protocol::Exec::new(["touch", "/tmp/go"])
+    };
+    assert_eq!(builder.agent.run(go).exit, Some(ExitStatus::Exited(0)));
+    let outcome = collect_all(&mut session);
+    assert!(outcome == [input, more].concat(), "{} bytes", outcome.len());
+}
+
+/// Output to its end, whatever else comes.
+fn collect_all(session: &mut Session) -> Vec<u8> {
+    let mut output = Vec::new();
+    while let Some(frame) = session.reader.next_frame().unwrap() {
+        if frame.kind == FrameKind::Stdout {
+            let bytes = frame.payload.len().try_into().unwrap();
+            // The agent may be done with the connection already.
+            let _ = session.writer.send_frame(Window { stream: Stream::Stdout, bytes });
+            output.extend(frame.payload);
+        }
+    }
+    output
+}
+
+#[test]
+fn a_container_that_is_released_goes_on_where_it_is() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "echo ready; read line; echo got-$line; exit 6");
+    read_until(&mut session, "ready");
+    assert_eq!(hold(&mut session), b"");
+    session.writer.send_json(FrameKind::Request, &Request::Release {}).unwrap();
+    session.writer.send(FrameKind::Stdin, b"word\n").unwrap();
+    read_until(&mut session, "got-word\n");
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Exited(6)));
+}
+
+#[test]
+fn an_end_while_nobody_listens_is_told_to_the_next_host() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "echo ready; sleep 1000");
+    read_until(&mut session, "ready");
+    hold(&mut session);
+    drop(session);
+    builder.agent.assert_serves();
+    assert!(matches!(builder.ask(&Request::KillAll { signal: 9 }), Ok(Control::Ok {})));
+    let (mut session, _) = attach(&builder);
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}
+
+#[test]
+fn a_terminal_is_taken_over_with_its_size_to_be_set() {
+    let Some(builder) = Builder::start() else { return };
+    let mut spec = builder.spec("echo ready; read line; stty size; sleep 1000");
+    spec.process.tty = Some(WindowSize { rows: 10, cols: 20 });
+    let mut session = builder.create(spec);
+    Builder::start_created(&mut session).unwrap();
+    read_until(&mut session, "ready");
+    hold(&mut session);
+    drop(session);
+    let (mut session, attached) = attach(&builder);
+    assert!(attached.terminal && attached.stdin == Some(WINDOW), "{attached:?}");
+    session.writer.send_frame(WindowSize { rows: 30, cols: 40 }).unwrap();
+    session.writer.send(FrameKind::Stdin, b"\n").unwrap();
+    read_until(&mut session, "30 40");
+    session.writer.send_frame(Signal(9)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}
+
+#[test]
+fn nothing_is_taken_over_that_is_not_held() {
+    let Some(builder) = Builder::start() else { return };
+    let refused = || match builder.agent.session().request(&Request::Attach {}) {
+        Err(ConnectionError::Refused(error)) => assert_eq!(error.code, ErrorCode::Unavailable),
+        other => panic!("{other:?}"),
+    };
+    refused();
+    let mut session = started(&builder, "echo ready; sleep 1000");
+    read_until(&mut session, "ready");
+    refused();
+    // The one that has it still does.
+    session.writer.send_frame(Signal(9)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}

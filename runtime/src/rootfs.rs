@@ -1,0 +1,129 @@
+//! The root file system of a container as images in the layer store.
+
+use std::path::{Path, PathBuf};
+
+use supermachine_layers::digest::Digest;
+use supermachine_layers::image::{Conversion, made};
+use supermachine_layers::store::{Hold, MakeError, Store, StoreError};
+use supermachine_layers::{Caps, Compressor, Options, PackError, form, pack_tree};
+
+use crate::paths;
+
+/// A layer's tar may be this large, unpacked.
+const TAR_BYTES_MAX: u64 = 64 << 30;
+
+/// Errors with root file systems.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// There is no such directory.
+    #[error("root.path: {} is no directory", path.display())]
+    NoDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Two root file systems.
+    #[error("root.path: {} is not empty, and the bundle has a layers.json: which of them is meant?", path.display())]
+    Both {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The tree cannot be packed.
+    #[error("root.path: cannot pack {}", path.display())]
+    Pack {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: PackError,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The store of all layers.
+pub fn store() -> Result<Store, StoreError> {
+    Store::open(paths::layers_dir())
+}
+
+/// How layers of images are converted.
+pub fn conversion() -> Conversion {
+    let options = options();
+    Conversion { form: form(&options), options, caps: Caps::default(), tar_bytes_max: TAR_BYTES_MAX }
+}
+
+/// How images are written.
+fn options() -> Options {
+    Options { compressor: Compressor::Lz4, ..Options::default() }
+}
+
+/// Has the images of a root file system in the store, held, the lowest first: those of `layers`, or that of the tree at
+/// `rootfs`.
+pub fn images(
+    store: &Store,
+    rootfs: &Path,
+    layers: Option<&[Digest]>,
+    hold: &Hold,
+) -> Result<Vec<PathBuf>, RootfsError> {
+    if !rootfs.is_dir() {
+        return Err(RootfsError::NoDirectory { path: rootfs.to_owned() });
+    }
+    let Some(layers) = layers else { return Ok(vec![tree(store, rootfs, hold)?]) };
+    if rootfs.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(RootfsError::Both { path: rootfs.to_owned() });
+    }
+    Ok(store.hold_images(layers, hold)?)
+}
+
+fn tree(store: &Store, rootfs: &Path, hold: &Hold) -> Result<PathBuf, RootfsError> {
+    let options = options();
+    let pack = |root: &Path, out| pack_tree(root, out, &options, &Caps::default()).map(|summary| made(&summary));
+    match store.tree(rootfs, &form(&options), hold, pack) {
+        Ok(image) => Ok(image.path),
+        Err(MakeError::Store(error)) => Err(error.into()),
+        Err(MakeError::Make(source)) => Err(RootfsError::Pack { path: rootfs.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use supermachine_layers::store::Prune;
+
+    use super::*;
+
+    #[test]
+    fn a_tree_is_packed_once_and_layers_are_taken_from_the_store() {
+        let work = tempfile::TempDir::new().expect("a directory");
+        let (tree, empty) = (work.path().join("tree"), work.path().join("empty"));
+        fs::create_dir_all(tree.join("a/b")).expect("directories");
+        fs::create_dir(&empty).expect("a directory");
+        fs::write(tree.join("a/file"), vec![7; 100_000]).expect("a file");
+        let store = Store::open(work.path().join("layers")).expect("opens");
+        let hold = store.hold("test").expect("holds");
+        let first = images(&store, &tree, None, &hold).expect("packs");
+        assert_eq!(images(&store, &tree, None, &hold).expect("finds"), first);
+        let bytes = fs::read(&first[0]).expect("an image");
+        assert!(bytes.starts_with(b"hsqs") && bytes.len().is_multiple_of(512), "whole sectors");
+        let listed = store.list().expect("lists");
+        let layers = [listed[0].image];
+        assert_eq!(images(&store, &empty, Some(&layers), &hold).expect("finds"), first);
+        let error = images(&store, &tree, Some(&layers), &hold).expect_err("two roots");
+        assert!(error.to_string().contains("layers.json"), "{error}");
+        drop(hold);
+        store.prune(Prune { all: true, older_than: None }).expect("prunes");
+        let hold = store.hold("test").expect("holds");
+        let error = images(&store, &empty, Some(&layers), &hold).expect_err("it is gone");
+        assert!(error.to_string().contains("make the bundle again"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_root_is_named() {
+        let work = tempfile::TempDir::new().expect("a directory");
+        let store = Store::open(work.path().join("layers")).expect("opens");
+        let hold = store.hold("test").expect("holds");
+        let error = images(&store, Path::new("/no/such"), None, &hold).expect_err("must fail");
+        assert_eq!(error.to_string(), "root.path: /no/such is no directory");
+    }
+}
