@@ -35,6 +35,7 @@ pub use container::{plan, plan_process, plan_resources};
 pub use error::PlanError;
 pub use host_files::host_files;
 pub use host_memory::host_memory_mib;
+#[cfg(target_os = "linux")]
 pub(crate) use vm::PREFIX as ANNOTATION_PREFIX;
 
 pub use crate::seccomp::GuestArch;

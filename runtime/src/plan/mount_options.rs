@@ -119,6 +119,7 @@ const GUEST: [(&str, Flags); 13] = [
 ];
 
 /// Names of all options that are no data, in order.
+#[cfg(target_os = "linux")]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().map(|(name, _)| *name)
 }
