@@ -5,7 +5,7 @@ use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 use super::{BalloonState, spec};
 use crate::GuestMemory;
 use crate::virtio::spec::device_type;
-use crate::virtio::{Buffers, DeviceError, Progress, Queue, VirtioDevice, read_config_bytes};
+use crate::virtio::{Buffers, DeviceError, Progress, Queue, Served, VirtioDevice, read_config_bytes, serve};
 
 /// Gives guest memory back to the host.
 pub trait MemoryReclaimer: Send {
@@ -127,21 +127,17 @@ impl VirtioDevice for Balloon {
         mem: &GuestMemory,
         queues: &mut [Queue],
     ) -> Result<Progress, DeviceError> {
-        let Some(queue) = queues.get_mut(index) else { return Ok(Progress::Done) };
-        for _ in 0..spec::CALL_BUDGET {
-            let Some(mut chain) = queue.pop(mem)? else { return Ok(Progress::Done) };
+        serve(queues, index, mem, spec::CALL_BUDGET, |mut chain| {
             match index {
                 spec::INFLATE => self.inflate(mem, &mut chain.readable)?,
                 spec::REPORTING => {
                     chain.writable.ranges().for_each(|(gpa, len)| self.discard(mem, gpa, len));
                 }
                 // Deflated pages come back when the guest touches them.
-                spec::DEFLATE => {}
-                _ => return Ok(Progress::Done),
+                _ => {}
             }
-            queue.push_used(mem, chain.head, 0)?;
-        }
-        Ok(Progress::More)
+            Ok(Served { written: 0, cost: 1 })
+        })
     }
 
     fn take_config_change(&mut self) -> bool {

@@ -11,6 +11,7 @@ pub(super) const F_REPORTING: u64 = 1 << 5;
 /// queues they use without gaps).
 pub(super) const QUEUE_SIZES: &[u16] = &[128, 128, 128];
 pub(super) const INFLATE: usize = 0;
+#[cfg(test)]
 pub(super) const DEFLATE: usize = 1;
 pub(super) const REPORTING: usize = 2;
 
@@ -23,4 +24,4 @@ pub(super) const PFN_SIZE: usize = 4;
 /// Most page frame numbers taken from one request; Linux sends 256.
 pub(super) const MAX_PFNS: usize = 4096;
 /// Requests handled in one call.
-pub(super) const CALL_BUDGET: u32 = 64;
+pub(super) const CALL_BUDGET: u64 = 64;

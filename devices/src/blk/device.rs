@@ -3,7 +3,7 @@
 use super::request::{self, Context};
 use super::{BlkState, BlockBackend, spec};
 use crate::virtio::spec::device_type;
-use crate::virtio::{DeviceError, Progress, Queue, VirtioDevice, read_config_bytes};
+use crate::virtio::{DeviceError, Progress, Queue, VirtioDevice, read_config_bytes, serve};
 use crate::{GuestMemory, RestoreError};
 
 /// What is fixed about a block device before the guest sees it.
@@ -147,12 +147,8 @@ impl VirtioDevice for Blk {
         mem: &GuestMemory,
         queues: &mut [Queue],
     ) -> Result<Progress, DeviceError> {
-        let Some(queue) = queues.get_mut(index) else { return Ok(Progress::Done) };
-        let mut budget = spec::CALL_BUDGET;
         let read_only = self.read_only || self.backend.as_ref().is_some_and(|backend| backend.read_only());
-        while budget > 0 {
-            let Some(chain) = queue.pop(mem)? else { return Ok(Progress::Done) };
-            let head = chain.head;
+        serve(queues, index, mem, spec::CALL_BUDGET, |chain| {
             let context = Context {
                 backend: self.backend.as_mut(),
                 capacity_sectors: self.capacity_sectors,
@@ -160,11 +156,8 @@ impl VirtioDevice for Blk {
                 discard: self.discard,
                 id: &self.id,
             };
-            let outcome = request::handle(chain, mem, context)?;
-            queue.push_used(mem, head, outcome.written)?;
-            budget = budget.saturating_sub(outcome.cost);
-        }
-        Ok(Progress::More)
+            request::handle(chain, mem, context)
+        })
     }
 
     fn take_config_change(&mut self) -> bool {

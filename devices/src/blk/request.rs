@@ -4,7 +4,7 @@ use std::io;
 
 use super::{BlockBackend, spec};
 use crate::GuestMemory;
-use crate::virtio::{Buffers, Chain, DeviceError};
+use crate::virtio::{Buffers, Chain, DeviceError, Served};
 
 /// What the device knows when it carries out a request.
 pub(super) struct Context<'a> {
@@ -13,14 +13,6 @@ pub(super) struct Context<'a> {
     pub(super) read_only: bool,
     pub(super) discard: bool,
     pub(super) id: &'a [u8; spec::ID_SIZE],
-}
-
-/// What came of a request.
-pub(super) struct Outcome {
-    /// Bytes written to the guest, the status byte included.
-    pub(super) written: u32,
-    /// Bytes of work, for the budget of a call.
-    pub(super) cost: u64,
 }
 
 /// Why a request failed, as the guest is told.
@@ -35,8 +27,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Carries out the request in `chain` and writes its status byte.
-pub(super) fn handle(chain: Chain, mem: &GuestMemory, context: Context<'_>) -> Result<Outcome, DeviceError> {
+/// Carries out the request in `chain` and writes its status byte, which counts as written; costs a byte for each of data.
+pub(super) fn handle(chain: Chain, mem: &GuestMemory, context: Context<'_>) -> Result<Served, DeviceError> {
     let Chain { head: _, mut readable, mut writable } = chain;
     let malformed = |what| DeviceError::Malformed { what };
     let mut status = writable.split_last_byte().ok_or(malformed("no room for a status byte"))?;
@@ -52,7 +44,7 @@ pub(super) fn handle(chain: Chain, mem: &GuestMemory, context: Context<'_>) -> R
         Err(Failure::Unsupported) => (spec::S_UNSUPP, 0),
     };
     status.write(mem, &[byte])?;
-    Ok(Outcome { written: data.saturating_add(1), cost })
+    Ok(Served { written: data.saturating_add(1), cost })
 }
 
 struct Request {

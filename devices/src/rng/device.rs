@@ -4,13 +4,13 @@ use std::io;
 
 use crate::GuestMemory;
 use crate::virtio::spec::device_type;
-use crate::virtio::{DeviceError, Progress, Queue, VirtioDevice};
+use crate::virtio::{DeviceError, Progress, Queue, Served, VirtioDevice, serve};
 
 const QUEUE_SIZES: &[u16] = &[64];
 /// Most bytes for one request; a driver asks again for more (virtio 1.2 §5.4.6.1 lets a device give fewer).
 const MAX_REQUEST: usize = 4096;
 /// Requests answered in one call.
-const CALL_BUDGET: u32 = 64;
+const CALL_BUDGET: u64 = 64;
 
 /// Where random bytes come from.
 pub trait EntropySource: Send {
@@ -63,17 +63,14 @@ impl VirtioDevice for Rng {
         mem: &GuestMemory,
         queues: &mut [Queue],
     ) -> Result<Progress, DeviceError> {
-        let Some(queue) = queues.get_mut(index) else { return Ok(Progress::Done) };
-        for _ in 0..CALL_BUDGET {
-            let Some(mut chain) = queue.pop(mem)? else { return Ok(Progress::Done) };
+        serve(queues, index, mem, CALL_BUDGET, |mut chain| {
             let mut bytes = [0; MAX_REQUEST];
             let count = usize::try_from(chain.writable.len()).unwrap_or(MAX_REQUEST).min(MAX_REQUEST);
             let bytes = bytes.get_mut(..count).unwrap_or_default();
             self.source.fill(bytes).map_err(|_| DeviceError::Host { what: "entropy source" })?;
             let written = chain.writable.write(mem, bytes)?;
-            queue.push_used(mem, chain.head, written as u32)?;
-        }
-        Ok(Progress::More)
+            Ok(Served { written: written as u32, cost: 1 })
+        })
     }
 
     fn reset(&mut self) {

@@ -1,6 +1,6 @@
 //! The trait that a virtio device implements under a transport.
 
-use super::{MemoryError, Queue, QueueError};
+use super::{Chain, MemoryError, Queue, QueueError};
 use crate::GuestMemory;
 
 /// How far a device came within the bounded work of one call.
@@ -93,6 +93,34 @@ pub trait VirtioDevice: Send {
 
     /// Back to the state before `activate`. Host ends (files, a reclaimer) stay.
     fn reset(&mut self);
+}
+
+/// What became of one chain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served {
+    /// Bytes written to it.
+    pub(crate) written: u32,
+    /// What it took of the budget of a call.
+    pub(crate) cost: u64,
+}
+
+/// Gives the chains of queue `index` to `handle`, one after the other, until none is left or they have cost `budget`.
+pub(crate) fn serve(
+    queues: &mut [Queue],
+    index: usize,
+    mem: &GuestMemory,
+    mut budget: u64,
+    mut handle: impl FnMut(Chain) -> Result<Served, DeviceError>,
+) -> Result<Progress, DeviceError> {
+    let Some(queue) = queues.get_mut(index) else { return Ok(Progress::Done) };
+    while budget > 0 {
+        let Some(chain) = queue.pop(mem)? else { return Ok(Progress::Done) };
+        let head = chain.head;
+        let Served { written, cost } = handle(chain)?;
+        queue.push_used(mem, head, written)?;
+        budget = budget.saturating_sub(cost);
+    }
+    Ok(Progress::More)
 }
 
 /// Copies what a read at `offset` covers of a configuration space; the rest of `data` is left alone.

@@ -9,7 +9,7 @@ pub mod spec;
 pub(crate) mod testing;
 
 pub use buffers::{Buffers, MemoryError};
-pub(crate) use device::read_config_bytes;
 pub use device::{DeviceError, Progress, VirtioDevice};
+pub(crate) use device::{Served, read_config_bytes, serve};
 pub use mmio::{MMIO_REGION_SIZE, MmioDevice, Transport, TransportState};
 pub use queue::{Chain, Queue, QueueError, QueueState};
