@@ -5,6 +5,7 @@
 //! [`life`], [`agent`], [`leash`], [`process`], [`container`], [`bind`], [`checkpoint`], [`control`] and [`relay`]. [`ending`] says how it all ends.
 
 pub mod agent;
+pub mod allocator;
 pub mod attach;
 pub mod backend;
 pub mod bind;

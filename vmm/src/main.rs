@@ -10,10 +10,11 @@ use supermachine_agent_protocol::ErrorCode;
 use supermachine_vmm::cli::Cli;
 use supermachine_vmm::control::Inherited;
 use supermachine_vmm::ending::STATUS_SETUP;
-use supermachine_vmm::{choose, logging, run};
+use supermachine_vmm::{allocator, choose, logging, run};
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    allocator::set_up();
     logging::init();
     match serve(Cli::parse(), started) {
         Ok(status) => ExitCode::from(status),
