@@ -111,8 +111,8 @@ pub(crate) fn leaf(model: Model, function: u32, index: u32, id: u32) -> [u32; 4]
         }
         // ARAT: the local timer runs in every sleep state.
         6 => [1 << 2, 0, 0, 0],
-        // FSGSBASE, SMEP, RDSEED.
-        7 if index == 0 => [0, 1 | 1 << 7 | 1 << 18, 0, 0],
+        // FSGSBASE, SMEP, ERMS, RDSEED; FSRM.
+        7 if index == 0 => [0, 1 | 1 << 7 | 1 << 9 | 1 << 18, 0, 1 << 4],
         0xb => match index {
             0 => [0, 1, 1 << 8, id],
             1 => [0, 1, 2 << 8 | 1, id],

@@ -144,6 +144,34 @@ fn at(addr: usize) -> *mut u8 {
     ptr::with_exposed_provenance_mut(addr)
 }
 
+/// Moves bytes as if through a buffer.
+///
+/// # Safety
+/// Both ranges must be guest RAM; see [`load`].
+#[inline(always)]
+pub(crate) unsafe fn copy(from: usize, to: usize, len: usize) {
+    // SAFETY: the caller's promise. Two values that overlap cover 8 to 16 bytes; both are loaded before any is stored.
+    unsafe {
+        if matches!(len, 8..=16) {
+            let (first, last) = (load::<u64>(from), load::<u64>(from + len - 8));
+            store(to, first);
+            store(to + len - 8, last);
+        } else {
+            ptr::copy(at(from), at(to), len);
+        }
+    }
+}
+
+/// Fills bytes with one value.
+///
+/// # Safety
+/// The range must be guest RAM; see [`load`].
+#[inline(always)]
+pub(crate) unsafe fn fill(to: usize, byte: u8, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::write_bytes(at(to), byte, len) }
+}
+
 /// Loads a value of any alignment.
 ///
 /// # Safety

@@ -149,6 +149,35 @@ impl Tlb {
         Some((unsafe { mem::load(addr) }, Place(addr, T::BYTES)))
     }
 
+    /// Copies up to a page if both ranges lie in pages that are entered, and no byte is read after it was written;
+    /// says whether it did.
+    #[inline(always)]
+    pub(crate) fn copy(&self, from: u64, to: u64, len: u64) -> bool {
+        let (r, w) = (self.entry(&self.read, from), self.entry(&self.write, to));
+        let last = len.wrapping_sub(1);
+        let entered = r.tag == from.wrapping_add(last) & !OFFSET && w.tag == to.wrapping_add(last) & !OFFSET;
+        let (src, dst) = (r.addend.wrapping_add(from as usize), w.addend.wrapping_add(to as usize));
+        if last >= mem::PAGE || !entered || (dst.wrapping_sub(src) as u64) < len {
+            return false;
+        }
+        // SAFETY: as in `load`, for the first and last bytes of each range and so for all of them.
+        unsafe { mem::copy(src, dst, len as usize) };
+        true
+    }
+
+    /// Fills up to a page with one byte if it lies in a page that is entered for writes; says whether it did.
+    #[inline(always)]
+    pub(crate) fn fill(&self, to: u64, byte: u8, len: u64) -> bool {
+        let w = self.entry(&self.write, to);
+        let last = len.wrapping_sub(1);
+        if last >= mem::PAGE || w.tag != to.wrapping_add(last) & !OFFSET {
+            return false;
+        }
+        // SAFETY: as in `copy`.
+        unsafe { mem::fill(w.addend.wrapping_add(to as usize), byte, len as usize) };
+        true
+    }
+
     /// The host page of `va`, if entered.
     #[inline]
     pub(crate) fn host(&self, va: u64, write: bool) -> Option<HostPage> {

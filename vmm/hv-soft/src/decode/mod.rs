@@ -186,7 +186,7 @@ fn dispatch(insn: &Instruction, op: &mut Op, modes: Modes) -> Lowered {
         .or_else(|| control::lower(insn, op))
         .or_else(|| shifts::lower(insn, op).map(next))
         .or_else(|| misc::lower(insn, op).map(next))
-        .or_else(|| strings::lower(insn, op).map(plain))
+        .or_else(|| strings::lower(insn, op).map(next))
         .or_else(|| crate::simd::lower(insn, op).map(plain))
         .or_else(|| crate::x87::lower(insn, op).map(plain))
         .or_else(|| system::lower(insn, op).map(|(h, flow)| (rare(h), flow)))

@@ -3,10 +3,27 @@
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::by_size;
+use crate::code::thread::{Choice, flow, rare};
 use crate::exec::strings::*;
-use crate::op::{Handler, Op, mode};
+use crate::op::{Handler, Op, mode, slot};
 
-pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Choice> {
+    let whole = whole(insn, op)?;
+    // A copy or fill with nothing special about it goes no further than the TLB at first.
+    let usual = op.mode & (mode::REP | mode::REPNE) != 0 && op.mode & mode::ADDR32 == 0 && op.seg == slot::ZERO;
+    let size = insn.memory_size().size();
+    Some(match insn.mnemonic() {
+        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq if usual => {
+            by_size!(size, T => flow(movs_fast::<T>, movs::<T>))
+        }
+        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq if usual => {
+            by_size!(size, T => flow(stos_fast::<T>, stos::<T>))
+        }
+        _ => rare(whole),
+    })
+}
+
+fn whole(insn: &Instruction, op: &mut Op) -> Option<Handler> {
     let short = (0..insn.op_count())
         .any(|k| matches!(insn.op_kind(k), OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI));
     let size = insn.memory_size().size();

@@ -97,6 +97,39 @@ pub(crate) fn movs<T: Word>(cpu: &mut Cpu, op: &Op) -> Res {
     Ok(())
 }
 
+/// REP MOVS with 64-bit addresses and no segment, upwards, within a page of each side that the TLB knows; else it
+/// stops with [`Stop::Miss`].
+pub(crate) fn movs_fast<T: Word>(cpu: &mut Cpu, _: &Op) -> Res {
+    let count = cpu.regs[reg::RCX];
+    let len = count.wrapping_mul(T::BYTES);
+    if count != 0 {
+        let (from, to) = (cpu.regs[reg::RSI], cpu.regs[reg::RDI]);
+        if count > PAGE || cpu.sysflags & bit::DF != 0 || !cpu.tlb.copy(from, to, len) {
+            return Err(Stop::Miss);
+        }
+        (cpu.regs[reg::RSI], cpu.regs[reg::RDI]) = (from.wrapping_add(len), to.wrapping_add(len));
+        cpu.regs[reg::RCX] = 0;
+    }
+    Ok(())
+}
+
+/// REP STOS, likewise, of a value whose bytes are all equal.
+pub(crate) fn stos_fast<T: Word>(cpu: &mut Cpu, _: &Op) -> Res {
+    let count = cpu.regs[reg::RCX];
+    let len = count.wrapping_mul(T::BYTES);
+    if count != 0 {
+        let (to, value) = (cpu.regs[reg::RDI], T::get(cpu, 0));
+        let byte = value.to64() as u8;
+        let same = T::from64(0x0101_0101_0101_0101u64.wrapping_mul(u64::from(byte))) == value;
+        if count > PAGE || cpu.sysflags & bit::DF != 0 || !same || !cpu.tlb.fill(to, byte, len) {
+            return Err(Stop::Miss);
+        }
+        cpu.regs[reg::RDI] = to.wrapping_add(len);
+        cpu.regs[reg::RCX] = 0;
+    }
+    Ok(())
+}
+
 /// Copies as many elements as both pages have; 0 where it must go one by one.
 fn move_piece<T: Word>(cpu: &mut Cpu, s: &Span, from: u64, to: u64) -> Res<u64> {
     let n = s.count(cpu).min(room::<T>(from)).min(room::<T>(to));
