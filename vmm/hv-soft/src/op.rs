@@ -73,7 +73,7 @@ pub(crate) mod mode {
 
 /// One decoded instruction.
 #[derive(Debug, Clone, Copy)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub(crate) struct Op {
     /// Carries it out and goes on with what follows.
     pub(crate) quick: Quick,

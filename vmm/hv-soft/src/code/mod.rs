@@ -176,6 +176,13 @@ impl CodeCache {
         }
     }
 
+    /// The same for a block of another page, under a key; or that there is to be no link, with [`block::NEVER`].
+    pub(crate) fn link_far(&mut self, end: usize, taken: bool, target: u32, key: u64) {
+        if let Some(end) = self.arena.get_mut(end) {
+            block::set_far_link(end, taken, target, key);
+        }
+    }
+
     /// Whether the page's code is still what was decoded.
     pub(crate) fn fresh(&self, from: Source) -> bool {
         let same = |b: &Placed| digest(from.page, u64::from(b.offset), u64::from(b.len)) == b.digest;

@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::code::CodeCache;
-use crate::code::block::End;
+use crate::code::block::{End, FAR, NEVER};
+use crate::code::jump::{JumpCache, Return};
 use crate::cpu::Cpu;
 use crate::mem::{OFFSET, PAGE};
 use crate::op::{Handler, Op, Res, Stop, slot};
@@ -33,6 +34,10 @@ pub(crate) enum Left {
     NotLinked,
     /// The same for the block to which its branch leads.
     BranchNotLinked,
+    /// The block after the one whose end is at `cpu.left` is in another page and not linked, but may be.
+    FarNotLinked,
+    /// The same for the block to which its branch leads.
+    FarBranchNotLinked,
     /// The op at `cpu.left` did not simply end, but with `cpu.stop`.
     Stopped,
 }
@@ -80,7 +85,8 @@ impl<'a> At<'a> {
     }
 }
 
-/// A function as a type. Only [`flow`], [`two`], [`branch`] and [`jump`] make use of it, and they were given a value.
+/// A function as a type. Only the functions below that make a [`Choice`] or a [`Quick`] of one use it,
+/// and they were given a value.
 #[inline(always)]
 fn function<F: Function>() -> F {
     const { assert!(size_of::<F>() == 0, "handlers are functions, not pointers to them") };
@@ -150,6 +156,80 @@ pub(crate) fn jump<F: Function, W: Function>(_fast: F, _whole: W) -> Choice {
     Choice { plain: plain::<W>, quick: quick::<F, W> }
 }
 
+/// The handlers of a direct call.
+pub(crate) fn call<F: Function, W: Function>(_fast: F, _whole: W) -> Choice {
+    fn quick<F: Function, W: Function>(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
+        match function::<F>()(cpu, at.op()) {
+            Err(Stop::Taken) => {
+                note_call(cpu, at.next(), code);
+                follow::<true>(cpu, at.next(), code)
+            }
+            _ => again::<W>(cpu, at, code),
+        }
+    }
+    Choice { plain: plain::<W>, quick: quick::<F, W> }
+}
+
+/// The handlers of an indirect call.
+pub(crate) fn call_indirect<F: Function, W: Function>(_fast: F, _whole: W) -> Choice {
+    fn quick<F: Function, W: Function>(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
+        match function::<F>()(cpu, at.op()) {
+            Err(Stop::Jump) => {
+                note_call(cpu, at.next(), code);
+                find(cpu, at.next(), code)
+            }
+            _ => again::<W>(cpu, at, code),
+        }
+    }
+    Choice { plain: plain::<W>, quick: quick::<F, W> }
+}
+
+/// The handlers of a near return.
+pub(crate) fn ret<F: Function, W: Function>(_fast: F, _whole: W) -> Choice {
+    fn quick<F: Function, W: Function>(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
+        match function::<F>()(cpu, at.op()) {
+            Err(Stop::Jump) => come_back(cpu, at.next(), code),
+            _ => again::<W>(cpu, at, code),
+        }
+    }
+    Choice { plain: plain::<W>, quick: quick::<F, W> }
+}
+
+/// Notes where the call comes back to whose block ends at `at`.
+#[inline(always)]
+fn note_call(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) {
+    let end = End(at.op());
+    let back = cpu.regs[slot::PAGE as usize].wrapping_add(end.next(false));
+    cpu.jumps.call(back, end.link(false), at.index(code.ops()) as u32);
+}
+
+/// Goes on at `rip` after a return, the end of whose block is `at`.
+#[inline(always)]
+fn come_back(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
+    if !cpu.burn(End(at.op())) {
+        return Left::Spent;
+    }
+    let rip = cpu.rip;
+    let Some(last) = cpu.jumps.come_back(rip) else { return enter(cpu, code) };
+    cpu.regs[slot::PAGE as usize] = rip & !OFFSET;
+    match At::new(code.ops(), last.block) {
+        Some(next) => (next.op().quick)(cpu, next, code),
+        None => came_back(cpu, last, code),
+    }
+}
+
+/// Has a call's block linked to the one it comes back to, if that is in the same page.
+#[cold]
+#[inline(never)]
+fn came_back(cpu: &mut Cpu, last: Return, code: &CodeCache) -> Left {
+    let end = code.ops().get(last.end as usize).filter(|&end| End(end).next(false) < PAGE);
+    if end.is_none() {
+        return enter(cpu, code);
+    }
+    cpu.left = last.end as usize;
+    Left::NotLinked
+}
+
 /// Carries out the whole of an instruction that the fast path did not do.
 #[cold]
 #[inline(never)]
@@ -192,10 +272,10 @@ fn changed(cpu: &mut Cpu, at: At<'_>, code: &CodeCache, result: Res) -> Left {
 
 /// A handler that is not worth code of its own.
 pub(crate) fn rare(plain: Handler) -> Choice {
-    Choice { plain, quick: call }
+    Choice { plain, quick: by_plain }
 }
 
-fn call(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
+fn by_plain(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
     let Some(plain) = code.plain(at.index(code.ops())) else { return leave(cpu, at, code, Stop::Step) };
     let result = plain(cpu, at.op());
     after(cpu, at, code, result)
@@ -231,14 +311,26 @@ fn spent<const TAKEN: bool>(cpu: &mut Cpu, at: At<'_>) -> Left {
     Left::Spent
 }
 
-/// Goes on in another page, or stops because the block of this page is not linked yet.
+/// Goes on in another page, or stops because the block is not linked yet.
 #[inline(never)]
 fn unlinked<const TAKEN: bool>(cpu: &mut Cpu, at: At<'_>, code: &CodeCache) -> Left {
-    let next = End(at.op()).next(TAKEN);
-    cpu.rip = cpu.regs[slot::PAGE as usize].wrapping_add(next);
+    let end = End(at.op());
+    let next = end.next(TAKEN);
+    let page = cpu.regs[slot::PAGE as usize];
+    cpu.rip = page.wrapping_add(next);
     if next < PAGE {
         cpu.left = at.index(code.ops());
         return if TAKEN { Left::BranchNotLinked } else { Left::NotLinked };
+    }
+    let (key, link) = (cpu.jumps.key(page), end.link(TAKEN));
+    let holds = end.holds(key);
+    if let Some(next) = At::new(code.ops(), link ^ FAR).filter(|_| holds) {
+        cpu.regs[slot::PAGE as usize] = cpu.rip & !OFFSET;
+        return (next.op().quick)(cpu, next, code);
+    }
+    if JumpCache::linkable(key) && !(holds && link == NEVER) {
+        cpu.left = at.index(code.ops());
+        return if TAKEN { Left::FarBranchNotLinked } else { Left::FarNotLinked };
     }
     enter(cpu, code)
 }

@@ -5,7 +5,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind};
 use super::moves::{by_cc, condition};
 use super::{Flow, Lowered, memory_operand, operand_size};
 use crate::access::{Fast, Whole};
-use crate::code::thread::{Choice, branch, flow, jump};
+use crate::code::thread::{self, Choice, branch, call_indirect, flow, jump};
 use crate::exec::control::*;
 use crate::op::{Op, mode};
 
@@ -26,12 +26,12 @@ pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Lowered {
             (jump(jmp_m::<Fast>, jmp_m::<Whole>), indirect)
         }
         Mnemonic::Jmp if insn.is_jmp_near_indirect() => (jump(jmp_r, jmp_r), indirect),
-        Mnemonic::Call if near(insn) => (branch(call::<Fast>, call::<Whole>), direct),
+        Mnemonic::Call if near(insn) => (thread::call(call::<Fast>, call::<Whole>), direct),
         Mnemonic::Call if insn.is_call_near_indirect() && memory_operand(insn, 0) => {
-            (jump(call_m::<Fast>, call_m::<Whole>), indirect)
+            (call_indirect(call_m::<Fast>, call_m::<Whole>), indirect)
         }
-        Mnemonic::Call if insn.is_call_near_indirect() => (jump(call_r::<Fast>, call_r::<Whole>), indirect),
-        Mnemonic::Ret => (jump(ret::<Fast>, ret::<Whole>), indirect),
+        Mnemonic::Call if insn.is_call_near_indirect() => (call_indirect(call_r::<Fast>, call_r::<Whole>), indirect),
+        Mnemonic::Ret => (thread::ret(ret::<Fast>, ret::<Whole>), indirect),
         Mnemonic::Jrcxz => (branch(jcxz, jcxz), direct),
         Mnemonic::Jecxz => {
             op.mode |= count32(true);

@@ -2,6 +2,7 @@
 
 use iced_x86::{CpuidFeature, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic};
 
+use crate::code::block::near;
 use crate::code::thread::{Choice, rare};
 use crate::code::{Listing, MAX_BLOCK};
 use crate::op::{Handler, Op};
@@ -88,7 +89,7 @@ pub(crate) fn needs_more(bytes: &[u8]) -> bool {
 }
 
 /// Decodes a block from the bytes of a page (all of it, or enough for a block), starting at `offset`. Gives no ops
-/// where the first instruction crosses the end of these bytes.
+/// where the first instruction crosses the end of these bytes or jumps too far.
 pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, list: &mut Listing) -> DecodedBlock {
     list.clear();
     let mut decoder = Decoder::with_ip(64, page.get(offset as usize..).unwrap_or(&[]), offset, OPTIONS);
@@ -102,6 +103,9 @@ pub(crate) fn block(page: &[u8], offset: u64, modes: Modes, list: &mut Listing) 
             break;
         }
         let d = lower(&insn, out.end, modes);
+        if matches!(d.flow, Flow::End(Some(target)) if !near(target)) {
+            break;
+        }
         if list.ops.is_empty() || !does_nothing(&insn) {
             add(list, &d, &previous, &insn, &mut first);
             liveness::next(&insn, list);

@@ -3,14 +3,14 @@
 use supermachine_hv::{Exit, Fault};
 
 use super::{Engine, Outcome};
-use crate::code::block::BlockInfo;
+use crate::code::block::{BlockInfo, NEVER};
 use crate::code::map::Change;
 use crate::code::thread::{At, CHUNK, Left, rare};
 use crate::code::{NO_BLOCK, Source, place};
 use crate::cpu::Cpu;
 use crate::decode;
 use crate::mem::{OFFSET, PAGE};
-use crate::op::{Op, Res, Stop};
+use crate::op::{Op, Res, Stop, slot};
 use crate::paging::Access;
 use crate::trace::grant;
 
@@ -48,6 +48,8 @@ impl Engine {
                 _ if left <= 0 || self.shared.wants_attention() => return Outcome::Continue,
                 Left::NotLinked => self.link(false),
                 Left::BranchNotLinked => self.link(true),
+                Left::FarNotLinked => self.link_far(false),
+                Left::FarBranchNotLinked => self.link_far(true),
                 Left::Spent | Left::Unknown | Left::Stopped => self.lookup(),
             };
         }
@@ -87,6 +89,19 @@ impl Engine {
         let target = self.lookup()?;
         if self.code.generation() == generation {
             self.code.link(end, taken, target);
+        }
+        Ok(target)
+    }
+
+    /// The same in another page. Only what a CR3 load leaves where it is gets a link.
+    fn link_far(&mut self, taken: bool) -> Result<u32, Outcome> {
+        let (generation, end) = (self.code.generation(), self.cpu.left);
+        let page = self.cpu.regs[slot::PAGE as usize];
+        let target = self.lookup()?;
+        let jumps = &self.cpu.jumps;
+        if self.code.generation() == generation {
+            let link = if jumps.global(self.cpu.rip) { target } else { NEVER };
+            self.code.link_far(end, taken, link, jumps.key(page));
         }
         Ok(target)
     }
@@ -175,6 +190,7 @@ impl Engine {
 
     fn drop_changed(&mut self, change: Change) {
         if self.code.retire(change) {
+            self.cpu.jumps.forget_calls();
             self.cpu.code_map.replace(change.page, self.code.ranges(change.page));
         }
     }

@@ -17,7 +17,7 @@ impl Cpu {
     /// Empties the TLB and everything that follows from it.
     pub(crate) fn flush_translations(&mut self) {
         self.tlb.flush_all();
-        self.jumps.flush_all();
+        self.flush_code |= self.jumps.flush_all();
     }
 
     fn set_cr0(&mut self, v: u64) -> Res {
@@ -187,11 +187,7 @@ pub(crate) fn clts(cpu: &mut Cpu, op: &Op) -> Res {
 pub(crate) fn invlpg(cpu: &mut Cpu, op: &Op) -> Res {
     cpu.privileged()?;
     let va = Full::ea(cpu, op);
-    if cpu.tlb.flush_page(va) {
-        cpu.jumps.flush_page(va);
-    } else {
-        cpu.jumps.flush_all();
-    }
+    cpu.flush_code |= if cpu.tlb.flush_page(va) { cpu.jumps.flush_page(va) } else { cpu.jumps.flush_all() };
     cpu.sync(op)
 }
 
