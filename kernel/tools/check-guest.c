@@ -113,7 +113,7 @@ static void check_inventory(void)
     static const char *const controllers[] = { "cpuset", "cpu", "io", "memory", "pids", NULL };
     static const char *const present[] = { "/dev/null",     "/dev/net/tun", "/dev/fuse",   "/dev/loop-control",
                                            "/dev/hwrng",    "/dev/vsock",   "/dev/ptmx",   "/proc/config.gz",
-                                           "/proc/1/cpuset", "/proc/1/io",  "/proc/pressure/memory", NULL };
+                                           "/proc/1/cpuset", "/proc/1/io",  NULL };
     static const char *const absent[] = { "/dev/mem", "/dev/port", "/proc/modules", "/proc/kcore", NULL };
     check_words("/proc/filesystems", filesystems);
     check_words("/sys/fs/cgroup/cgroup.controllers", controllers);

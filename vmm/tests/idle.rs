@@ -1,5 +1,6 @@
-//! An idle guest on the soft back end costs next to nothing.
+//! An idle guest on the soft back end costs next to nothing, and one from a template does not even wake.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,6 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Time that the guest gets to finish its start, then the time that is measured.
 const SETTLE: Duration = Duration::from_secs(6);
 const MEASURED: Duration = Duration::from_secs(6);
+/// Times that a guest from a template may be woken meanwhile: its next timer is due later (`AHEAD` in `freeze`), and what the
+/// restore made it do has had its consequences in the time before.
+const WAKES: u64 = 4;
 /// `/proc` counts in hundredths of a second (`USER_HZ`), on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -34,13 +38,27 @@ fn cpu_ticks(pid: u32) -> u64 {
     after.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
-#[test]
-fn an_idle_guest_uses_less_than_a_hundredth_of_a_core() {
-    let dir = tempfile::TempDir::new().expect("a temporary directory");
-    let control = dir.path().join("control.sock");
+/// Times that the thread of a vCPU went to sleep of its own will so far: once for each time that it was woken, whatever
+/// else the host does.
+fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    let is_vcpu = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("vcpu-"))
+    };
+    let vcpus = tasks.map(|task| task.expect("a task").path()).filter(is_vcpu);
+    let count = |task: std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).expect("a running thread");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("a line").trim().parse::<u64>().expect("a number")
+    };
+    vcpus.map(count).sum()
+}
+
+/// A machine that runs, once it does; nothing where the back end is another than soft.
+fn running(dir: &Path, args: &[String]) -> Option<Machine> {
+    let control = dir.join("control.sock");
     let child = Command::new(env!("CARGO_BIN_EXE_supermachine-vmm"))
-        .arg(format!("--kernel={}", provided("SUPERMACHINE_TEST_KERNEL")))
-        .arg(format!("--initramfs={}", provided("SUPERMACHINE_TEST_INITRAMFS")))
+        .args(args)
         .arg(format!("--control={}", control.display()))
         .stdin(Stdio::null())
         .spawn();
@@ -58,8 +76,20 @@ fn an_idle_guest_uses_less_than_a_hundredth_of_a_core() {
     };
     if status.hypervisor != "soft" {
         println!("skipped: the hypervisor is {}, and this is a promise of soft", status.hypervisor);
-        return;
+        return None;
     }
+    Some(machine)
+}
+
+fn guest() -> Vec<String> {
+    let [kernel, initramfs] = ["SUPERMACHINE_TEST_KERNEL", "SUPERMACHINE_TEST_INITRAMFS"].map(provided);
+    vec![format!("--kernel={kernel}"), format!("--initramfs={initramfs}")]
+}
+
+#[test]
+fn an_idle_guest_uses_less_than_a_hundredth_of_a_core() {
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let Some(machine) = running(dir.path(), &guest()) else { return };
     sleep(SETTLE);
     let (before, begun) = (cpu_ticks(machine.0.id()), Instant::now());
     sleep(MEASURED);
@@ -67,4 +97,22 @@ fn an_idle_guest_uses_less_than_a_hundredth_of_a_core() {
     let share = used / begun.elapsed().as_secs_f64();
     println!("an idle guest uses {:.2} % of a core", share * 100.0);
     assert!(share < 0.01, "an idle guest uses {:.2} % of a core", share * 100.0);
+}
+
+#[test]
+fn a_guest_from_a_template_sleeps_on() {
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let template = dir.path().join("template");
+    let bake = ["--container".to_owned(), format!("--bake={}", template.display())];
+    let mut baker = Command::new(env!("CARGO_BIN_EXE_supermachine-vmm"));
+    let baked = baker.args(guest()).args(bake).stdin(Stdio::null()).status();
+    assert!(baked.expect("the vmm starts").success());
+    let Some(machine) = running(dir.path(), &[format!("--restore={}", template.display())]) else { return };
+    sleep(SETTLE);
+    let before = sleeps(machine.0.id());
+    assert!(before > 0, "it has gone to sleep after its restore");
+    sleep(MEASURED);
+    let woken = sleeps(machine.0.id()) - before;
+    println!("an idle guest from a template was woken {woken} times in {MEASURED:?}");
+    assert!(woken <= WAKES, "an idle guest from a template was woken {woken} times in {MEASURED:?}");
 }

@@ -41,6 +41,11 @@ impl Clock {
         self.system_offset.fetch_sub(change, Relaxed);
     }
 
+    /// Moves both on by so many nanoseconds.
+    pub(crate) fn advance(&self, ns: u64) {
+        self.offset.fetch_add(ns, Relaxed);
+    }
+
     /// A TSC value and kvmclock's nanoseconds at that moment.
     pub(crate) fn now(&self) -> (u64, u64) {
         let tsc = self.tsc();

@@ -191,7 +191,7 @@ impl Engine {
         let deadline = cpu.lapic.deadline;
         let timeout = (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(cpu.clock.tsc())));
         let timeout = self.rest(timeout);
-        self.cpu.shared.sleep(timeout);
+        self.cpu.shared.sleep(timeout, deadline);
         Some(Outcome::Continue)
     }
 

@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use supermachine_hv::x86::RunState;
 use supermachine_hv::{
-    Capabilities, ChipState, Exit, HvError, Hypervisor, HypervisorKind, Kick, Reply, UnboundVcpu, Vcpu, VcpuState, Vm,
-    VmConfig, VmState,
+    Capabilities, ChipState, Exit, HvError, Hypervisor, HypervisorKind, Idle, Kick, Reply, UnboundVcpu, Vcpu,
+    VcpuState, Vm, VmConfig, VmState,
 };
 
 use crate::chips::ioapic::{IoApic, PINS};
@@ -114,6 +115,10 @@ impl Vm for SoftVm {
         self.board.clock.restore(u64::from_le_bytes(tsc), state.clock_ns);
         self.board.device_activity();
         Ok(())
+    }
+
+    fn skip_idle(&self, within: Duration, patience: Duration) -> Idle {
+        self.board.skip_idle(within, patience)
     }
 }
 

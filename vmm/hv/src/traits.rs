@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{Exit, HvError, Reply, VcpuState, VmState};
 
@@ -78,6 +79,26 @@ pub trait Vm: Send + Sync {
 
     /// Puts back what [`save`](Vm::save) gave, before any vCPU's state is restored. The state is untrusted.
     fn restore(&self, state: &VmState) -> Result<(), HvError>;
+
+    /// Waits, for `patience` at most, until every vCPU is in a halt inside its `run`; then, if the first of their timers
+    /// is at most `within` away, moves all clocks of the guest on to it, so that the guest's idle time is over at once.
+    fn skip_idle(&self, within: Duration, patience: Duration) -> Idle {
+        let _ = (within, patience);
+        Idle::Untold
+    }
+}
+
+/// What [`Vm::skip_idle`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// The back end is not told of halts, or its guests' time is the host's.
+    Untold,
+    /// A vCPU did not come to a halt in time.
+    Busy,
+    /// Every vCPU waits in a halt, and none of their timers is as near as that.
+    Quiet,
+    /// Every vCPU waited in a halt, the first of their timers was this far away, and for the guest that time is over.
+    Passed(Duration),
 }
 
 /// A vCPU that no thread owns yet.

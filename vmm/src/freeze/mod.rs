@@ -20,7 +20,7 @@ use supermachine_devices::rng::Rng;
 use supermachine_devices::virtio::{MmioDevice, Transport, VirtioDevice};
 use supermachine_devices::vsock::Vsock;
 use supermachine_hv::x86::RunState;
-use supermachine_hv::{GuestMemory, HvError, VcpuState};
+use supermachine_hv::{GuestMemory, HvError, Idle, VcpuState};
 use supermachine_snapshot::{SnapshotError, Span};
 
 use crate::attach::SerialPort;
@@ -138,16 +138,41 @@ fn saved<D: VirtioDevice, S>(transport: &Transport<D>, save: impl FnOnce(&D) -> 
     Saved { transport: transport.save_transport(), device: save(transport.device()) }
 }
 
-/// How often a machine that is to be saved idle is looked at, and how many times at most.
+/// How often a machine that is to be saved idle is looked at where nothing tells of a halt, and how many times at most.
 const LOOK: Duration = Duration::from_millis(2);
 const LOOKS: u32 = 1_000;
+/// How long a guest may take to be idle once more.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Guest time that a template has spent idle. What Linux puts off at its start is done by then; what it does again and
+/// again, at first every second, it does once a minute from its third minute on (`crng_reseed_interval`).
+const AGE: Duration = Duration::from_secs(200);
+/// For at least so long a template has nothing to do once it goes on.
+const AHEAD: Duration = Duration::from_secs(20);
+/// Pieces of idle time at most.
+const PIECES: u32 = 10_000;
 
-/// Returns when every vCPU waits in a halt: nothing that was begun is left to be finished in each copy. No back end tells
-/// of a halt, so this looks again and again; it is for making templates, never on a container's way.
+/// Returns when every vCPU waits in a halt: nothing that was begun is left to be finished in each copy. On a back end that
+/// can let idle time pass at once, the guest has been idle for long by then.
 ///
 /// # Errors
 /// As for [`save`]. A guest that is never idle is none: it is saved as it is.
 pub fn settle(machine: &Machine) -> Result<(), FreezeError> {
+    let mut passed = Duration::ZERO;
+    for _ in 0..PIECES {
+        let within = if passed < AGE { AGE } else { AHEAD };
+        match machine.vm().skip_idle(within, PATIENCE) {
+            Idle::Untold => return settle_by_looking(machine),
+            Idle::Busy => break,
+            Idle::Quiet => return Ok(()),
+            Idle::Passed(time) => passed += time,
+        }
+    }
+    log::warn!("the guest is never idle; it is saved as it is");
+    Ok(())
+}
+
+/// For back ends that are not told of a halt, as KVM with its own interrupt controllers: looks again and again.
+fn settle_by_looking(machine: &Machine) -> Result<(), FreezeError> {
     for _ in 0..LOOKS {
         let hold = machine.gate.hold();
         let states = machine.gate.save(&hold)?;

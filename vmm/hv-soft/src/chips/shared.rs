@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use supermachine_hv::Idle;
 
 use crate::chips::ioapic::{IoApic, Message};
 use crate::chips::legacy::Legacy;
@@ -26,10 +28,22 @@ pub(crate) struct Shared {
     /// Vectors posted and not yet taken, edge and level.
     edges: [AtomicU64; 4],
     levels: [AtomicU64; 4],
-    sleeping: Mutex<()>,
+    sleeping: Mutex<Sleep>,
     wake: Condvar,
+    fell_asleep: Condvar,
     /// The machine.
     pub(crate) board: Arc<Board>,
+}
+
+/// A vCPU's halt, as others see it.
+#[derive(Default)]
+struct Sleep {
+    /// Whether its thread sleeps, and nobody has woken it.
+    asleep: bool,
+    /// TSC value at which its timer is due; 0 for none.
+    timer: u64,
+    /// Threads that wait for it to fall asleep.
+    watchers: usize,
 }
 
 /// A lock whose holder panicked still guards plain data that is valid in every state.
@@ -56,8 +70,9 @@ impl Board {
             kicked: AtomicBool::new(false),
             edges: zero(),
             levels: zero(),
-            sleeping: Mutex::new(()),
+            sleeping: Mutex::default(),
             wake: Condvar::new(),
+            fell_asleep: Condvar::new(),
             board: self.clone(),
         });
         lock(&self.mailboxes).push(shared.clone());
@@ -100,6 +115,21 @@ impl Board {
                 mailbox.post(m.vector, m.level);
             }
         }
+    }
+
+    /// Lets the guest's idle time be over at once; see [`supermachine_hv::Vm::skip_idle`].
+    pub(crate) fn skip_idle(&self, within: Duration, patience: Duration) -> Idle {
+        let (until, mailboxes) = (Instant::now() + patience, lock(&self.mailboxes).clone());
+        let mut first = None;
+        for mailbox in &mailboxes {
+            let Some(timer) = mailbox.timer_when_asleep(until) else { return Idle::Busy };
+            first = [first, (timer != 0).then_some(timer)].into_iter().flatten().min();
+        }
+        let left = first.map(|timer| timer.saturating_sub(self.clock.tsc()));
+        let Some(left) = left.filter(|&ns| Duration::from_nanos(ns) <= within) else { return Idle::Quiet };
+        self.clock.advance(left);
+        mailboxes.iter().for_each(|mailbox| mailbox.wake_up());
+        Idle::Passed(Duration::from_nanos(left))
     }
 
     /// A device may have written guest RAM.
@@ -168,19 +198,72 @@ impl Shared {
     fn wake_up(&self) {
         self.attention();
         // Taking the lock orders this wake after a sleeper's last look at the flags.
-        drop(lock(&self.sleeping));
+        lock(&self.sleeping).asleep = false;
         self.wake.notify_all();
     }
 
-    /// Sleeps until something is posted, a kick, or the time is over.
-    pub(crate) fn sleep(&self, timeout: Option<Duration>) {
-        let guard = lock(&self.sleeping);
+    /// Sleeps until something is posted, a kick, or the time is over. `timer` is the TSC value at which the vCPU's timer
+    /// is due, or 0.
+    pub(crate) fn sleep(&self, timeout: Option<Duration>, timer: u64) {
+        let mut sleep = lock(&self.sleeping);
         if self.attention.load(Ordering::Acquire) {
             return;
         }
-        match timeout {
-            Some(t) => drop(self.wake.wait_timeout(guard, t)),
-            None => drop(self.wake.wait(guard)),
+        (sleep.asleep, sleep.timer) = (true, timer);
+        if sleep.watchers > 0 {
+            self.fell_asleep.notify_all();
         }
+        let mut sleep = match timeout {
+            Some(t) => self.wake.wait_timeout(sleep, t).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner),
+        };
+        sleep.asleep = false;
+    }
+
+    /// Waits until the vCPU sleeps in a halt; gives when its timer is due (0 for none), or nothing once it is `until`.
+    fn timer_when_asleep(&self, until: Instant) -> Option<u64> {
+        let mut sleep = lock(&self.sleeping);
+        sleep.watchers += 1;
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.fell_asleep.wait_timeout_while(sleep, left, |sleep| !sleep.asleep);
+        let (mut sleep, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        sleep.watchers -= 1;
+        sleep.asleep.then_some(sleep.timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn idle_time_passes_at_once_and_no_further_than_asked() {
+        let board = Board::new();
+        let vcpu = board.add_vcpu();
+        let timer = board.clock.tsc() + HOUR.as_nanos() as u64;
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| vcpu.sleep(None, timer));
+            assert_eq!(board.skip_idle(LONG, LONG), Idle::Quiet);
+            assert!(board.clock.tsc() < timer, "nothing passes before its time");
+            let Idle::Passed(time) = board.skip_idle(HOUR, LONG) else { panic!("the hour is over") };
+            assert!(time <= HOUR && board.clock.tsc() >= timer);
+            sleeper.join().expect("it is woken");
+        });
+        assert_eq!(board.skip_idle(HOUR, Duration::ZERO), Idle::Busy, "it is awake");
+    }
+
+    #[test]
+    fn a_halt_without_a_timer_goes_on() {
+        let board = Board::new();
+        let vcpu = board.add_vcpu();
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| vcpu.sleep(None, 0));
+            assert_eq!(board.skip_idle(HOUR, LONG), Idle::Quiet);
+            vcpu.kick();
+            sleeper.join().expect("it is woken");
+        });
     }
 }
