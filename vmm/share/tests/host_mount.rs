@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mounted::Mounted;
 use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use supermachine_share::{Limits, ShareConfig, SymlinkPolicy};
 
 /// Within this time the guest sees what the host has changed.
@@ -183,6 +184,32 @@ fn a_share_that_is_added_later_is_there_within_a_second() {
     std::thread::sleep(SEEN);
     assert_eq!(fs::read(mounted.guest.join("0/f")).expect("read"), b"content");
     assert_eq!(fs::read_dir(&mounted.guest).expect("readdir").count(), 1);
+}
+
+#[test]
+fn each_file_system_below_a_share_tells_its_own_size() {
+    let Some(mounted) = Mounted::new(writable) else { return };
+    let guest = mounted.guest.join("0");
+    for (name, size) in [("small", 1 << 20), ("large", 1 << 24)] {
+        let below = mounted.host.join(name);
+        fs::create_dir(&below).expect("mkdir");
+        let options = format!("size={size},nr_inodes=100");
+        mount(Some("tmpfs"), &below, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).expect("mount");
+        fs::write(below.join("file"), [1; 5000]).expect("write");
+        fs::create_dir(below.join("dir")).expect("mkdir");
+    }
+    let sizes = |path: &Path| {
+        let stat = rustix::fs::statvfs(path).expect("statvfs");
+        (stat.f_blocks, stat.f_bsize, stat.f_frsize, stat.f_bfree, stat.f_files, stat.f_ffree, stat.f_namemax)
+    };
+    for name in ["small", "large", "small/dir", "large/file"] {
+        assert_eq!(sizes(&guest.join(name)), sizes(&mounted.host.join(name)), "{name}");
+    }
+    assert_eq!(sizes(&guest.join("small")).0 << 4, sizes(&guest.join("large")).0);
+    assert_eq!(sizes(&guest).0, sizes(&mounted.host).0);
+    for name in ["small", "large"] {
+        umount2(&mounted.host.join(name), MntFlags::MNT_DETACH).expect("umount");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Beginning and end of a session, and what concerns whole file systems.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::StatVfs;
 
 use crate::error::Errno;
 use crate::message::Answer;
@@ -65,13 +68,25 @@ impl Server {
         Ok(Answer::OK)
     }
 
+    /// The file system that a file is on: others of the host may be mounted below the root of a share.
+    fn file_system(&self, id: u64) -> Result<StatVfs, Errno> {
+        let (share, identity) = {
+            let state = self.lock();
+            let node = state.nodes.get(id)?;
+            (Arc::clone(&node.share), node.identity)
+        };
+        if identity.dev == share.identity.dev {
+            return Ok(rustix::fs::fstatvfs(share.root.as_fd())?);
+        }
+        self.host.file_system(&self.pin(&self.found(id)?)?)
+    }
+
     pub(crate) fn statfs(&self, call: &mut Call<'_>) -> Result<Answer, Errno> {
         if call.header.nodeid == FUSE_ROOT_ID {
             let empty = fuse_kstatfs { bsize: 4096, frsize: 4096, namelen: 255, ..fuse_kstatfs::default() };
             return Ok(Answer::of(&empty));
         }
-        let root = std::sync::Arc::clone(&self.lock().nodes.get(call.header.nodeid)?.share.root);
-        let host = rustix::fs::fstatvfs(root.as_fd())?;
+        let host = self.file_system(call.header.nodeid)?;
         let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(Answer::of(&fuse_kstatfs {
             blocks: host.f_blocks,
@@ -101,7 +116,7 @@ impl Server {
     }
 
     fn sync_share(&self, share: &Share) -> Result<(), Errno> {
-        let place = Place::Fd(std::sync::Arc::clone(&share.root));
+        let place = Place::Fd(Arc::clone(&share.root));
         let pin = self.host.pin(&place, &stat_fd(share.root.as_fd())?.identity)?;
         let fd = self.host.open(&pin, OpenMode::READ)?;
         self.host.sync_file_system(fd.as_fd())

@@ -7,6 +7,7 @@
 //! - `Listing`: a directory that is being read.
 //! - `PREFERS_NAMES`: whether a name does more than a descriptor where there are both.
 
+mod common;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]

@@ -1,15 +1,14 @@
 //! Changing files that are there.
 
-use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FallocateFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use rustix::process::{Gid, Uid};
+use rustix::fs::{AtFlags, FallocateFlags};
 
-use super::{Host, Pin, permissions};
+use super::super::common::{new_owner, permissions, timestamps};
+use super::{Host, Pin};
 use crate::error::Errno;
 use crate::spec;
-use crate::stat::{NewTimes, Time};
+use crate::stat::NewTimes;
 
 impl Host {
     /// Sets permissions, setuid, setgid and sticky.
@@ -18,32 +17,12 @@ impl Host {
     }
 
     pub(crate) fn change_owner(&self, pin: &Pin, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
-        if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-            return Err(Errno::INVAL);
-        }
-        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        let (uid, gid) = new_owner(uid, gid)?;
         Ok(rustix::fs::chownat(&pin.0, c"", uid, gid, AtFlags::EMPTY_PATH)?)
     }
 
     pub(crate) fn change_times(&self, pin: &Pin, times: NewTimes) -> Result<(), Errno> {
-        let times = Timestamps { last_access: timespec(times.atime)?, last_modification: timespec(times.mtime)? };
-        Ok(rustix::fs::utimensat(&self.descriptors, self.link(pin), &times, AtFlags::empty())?)
-    }
-
-    /// Renames within one file system; `flags` are those of renameat2.
-    pub(crate) fn rename(
-        &self,
-        (from, name): (BorrowedFd<'_>, &CStr),
-        (to, new_name): (BorrowedFd<'_>, &CStr),
-        flags: u32,
-    ) -> Result<(), Errno> {
-        let flags = match flags {
-            0 => RenameFlags::empty(),
-            spec::RENAME_NOREPLACE => RenameFlags::NOREPLACE,
-            spec::RENAME_EXCHANGE => RenameFlags::EXCHANGE,
-            _ => return Err(Errno::INVAL),
-        };
-        Ok(rustix::fs::renameat_with(from, name, to, new_name, flags)?)
+        Ok(rustix::fs::utimensat(&self.descriptors, self.link(pin), &timestamps(times)?, AtFlags::empty())?)
     }
 
     /// Allocates, frees or clears a range of an open file.
@@ -77,15 +56,5 @@ impl Host {
     /// Writes everything of the file system of an open file to its disk.
     pub(crate) fn sync_file_system(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         Ok(rustix::fs::syncfs(fd)?)
-    }
-}
-
-fn timespec(time: Option<Option<Time>>) -> Result<Timespec, Errno> {
-    let special = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-    match time {
-        None => Ok(special(UTIME_OMIT)),
-        Some(None) => Ok(special(UTIME_NOW)),
-        Some(Some(time)) if time.nsec < 1_000_000_000 => Ok(Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() }),
-        Some(Some(_)) => Err(Errno::INVAL),
     }
 }

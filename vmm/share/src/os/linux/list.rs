@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FileType, RawDir, SeekFrom};
+use rustix::fs::{RawDir, SeekFrom};
 
+use super::super::common::kind_of;
 use crate::error::Errno;
 use crate::stat::Entry;
 
@@ -34,11 +35,7 @@ impl Listing {
         let mut entries = RawDir::new(self.fd.as_fd(), room.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry?;
-            let kind = match entry.file_type() {
-                FileType::Unknown => 0,
-                known => known.as_raw_mode(),
-            };
-            let next = entry.next_entry_cookie();
+            let (kind, next) = (kind_of(entry.file_type()), entry.next_entry_cookie());
             if !each(Entry { name: entry.file_name(), ino: entry.ino(), kind, next }) {
                 break;
             }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use super::super::common::permissions;
 use super::credentials::assume;
-use super::{Host, Pin, open_flags, permissions, stat_fd};
+use super::{Host, Pin, open_flags, stat_fd};
 use crate::error::Errno;
 use crate::spec;
 use crate::stat::{OpenMode, Owner};

@@ -10,10 +10,11 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatVfs, Statx, StatxFlags, StatxTimestamp};
 
 pub(crate) use list::Listing;
 
+use super::common;
 use crate::error::{Errno, ShareError, stale};
 use crate::spec;
 use crate::stat::{Identity, OpenMode, Place, Stat, Time};
@@ -94,30 +95,23 @@ impl Host {
         stat_fd(pin.0.as_fd())
     }
 
+    /// Sizes of the file system that a file is on.
+    pub(crate) fn file_system(&self, pin: &Pin) -> Result<StatVfs, Errno> {
+        Ok(rustix::fs::fstatvfs(&pin.0)?)
+    }
+
     /// The target of a symbolic link.
     pub(crate) fn read_link(&self, pin: &Pin) -> Result<Vec<u8>, Errno> {
         Ok(rustix::fs::readlinkat(&pin.0, c"", Vec::new())?.into_bytes())
     }
 }
 
-/// The flags for opening, which never make a file. Only regular files and directories are opened: no waiting.
+/// The flags for opening. Only regular files and directories are opened: no waiting.
 fn open_flags(mode: OpenMode) -> OFlags {
-    let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY;
-    flags |= match (mode.read, mode.write) {
-        (true, true) => OFlags::RDWR,
-        (false, true) => OFlags::WRONLY,
-        _ => OFlags::RDONLY,
-    };
+    let mut flags = common::open_flags(mode);
     flags.set(OFlags::TRUNC, mode.truncate);
     flags.set(OFlags::NOATIME, mode.no_atime);
-    if mode.dsync {
-        flags |= if mode.sync { OFlags::SYNC } else { OFlags::DSYNC };
-    }
     flags
-}
-
-fn permissions(mode: u32) -> Mode {
-    Mode::from_bits_truncate(mode & spec::PERMISSIONS as RawMode)
 }
 
 /// Opens what is to be shared.

@@ -1,15 +1,13 @@
 //! Changing files that are there.
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use rustix::process::{Gid, Uid};
+use rustix::fs::AtFlags;
 
-use super::{Host, Pin, permissions};
+use super::super::common::{new_owner, permissions, timestamps};
+use super::{Host, Pin};
 use crate::error::Errno;
-use crate::spec;
-use crate::stat::{NewTimes, OpenMode, Place, Time};
+use crate::stat::{NewTimes, OpenMode, Place};
 
 impl Host {
     /// Sets permissions, setuid, setgid and sticky.
@@ -27,10 +25,7 @@ impl Host {
     }
 
     pub(crate) fn change_owner(&self, pin: &Pin, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
-        if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-            return Err(Errno::INVAL);
-        }
-        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        let (uid, gid) = new_owner(uid, gid)?;
         match &pin.place {
             Place::Fd(fd) => rustix::fs::fchown(fd, uid, gid)?,
             Place::At { dir, name } => rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
@@ -39,28 +34,12 @@ impl Host {
     }
 
     pub(crate) fn change_times(&self, pin: &Pin, times: NewTimes) -> Result<(), Errno> {
-        let times = Timestamps { last_access: timespec(times.atime)?, last_modification: timespec(times.mtime)? };
+        let times = timestamps(times)?;
         match &pin.place {
             Place::Fd(fd) => rustix::fs::futimens(fd, &times)?,
             Place::At { dir, name } => rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?,
         }
         Ok(())
-    }
-
-    /// Renames within one file system; `flags` are those of renameat2.
-    pub(crate) fn rename(
-        &self,
-        (from, name): (BorrowedFd<'_>, &CStr),
-        (to, new_name): (BorrowedFd<'_>, &CStr),
-        flags: u32,
-    ) -> Result<(), Errno> {
-        let flags = match flags {
-            0 => return Ok(rustix::fs::renameat(from, name, to, new_name)?),
-            spec::RENAME_NOREPLACE => RenameFlags::NOREPLACE,
-            spec::RENAME_EXCHANGE => RenameFlags::EXCHANGE,
-            _ => return Err(Errno::INVAL),
-        };
-        Ok(rustix::fs::renameat_with(from, name, to, new_name, flags)?)
     }
 
     /// Not on these systems.
@@ -86,15 +65,5 @@ impl Host {
     /// Writes an open file or directory to its disk: no call does that for one file system.
     pub(crate) fn sync_file_system(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         self.sync_data(fd.as_fd())
-    }
-}
-
-fn timespec(time: Option<Option<Time>>) -> Result<Timespec, Errno> {
-    let special = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-    match time {
-        None => Ok(special(UTIME_OMIT)),
-        Some(None) => Ok(special(UTIME_NOW)),
-        Some(Some(time)) if time.nsec < 1_000_000_000 => Ok(Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() }),
-        Some(Some(_)) => Err(Errno::INVAL),
     }
 }

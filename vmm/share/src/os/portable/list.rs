@@ -5,9 +5,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::FileType;
-
-use super::narrow;
+use super::super::common::kind_of;
 use crate::error::Errno;
 use crate::stat::Entry;
 
@@ -53,10 +51,7 @@ impl Listing {
         let mut all = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd)? {
             let entry = entry?;
-            let kind = match entry.file_type() {
-                FileType::Unknown => 0,
-                known => narrow(known.as_raw_mode()),
-            };
+            let kind = kind_of(entry.file_type());
             all.push(Listed { name: entry.file_name().to_owned(), ino: entry.ino(), kind });
             if all.len() > MOST {
                 return Err(Errno::OVERFLOW);

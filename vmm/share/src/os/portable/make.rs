@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::process::{Gid, Uid};
 
-use super::{Host, Pin, name_of, open_flags, permissions, stat_fd};
+use super::super::common::permissions;
+use super::{Host, Pin, name_of, open_flags, stat_fd};
 use crate::error::Errno;
 use crate::spec;
 use crate::stat::{OpenMode, Owner};

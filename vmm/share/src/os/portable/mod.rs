@@ -13,10 +13,11 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs};
 
 pub(crate) use list::Listing;
 
+use super::common;
 use crate::error::{Errno, ShareError, stale};
 use crate::spec;
 use crate::stat::{Identity, OpenMode, Place, Stat, Time};
@@ -105,6 +106,17 @@ impl Host {
         }
     }
 
+    /// Sizes of the file system that a file is on. A file that is a mount of its own has those of its directory.
+    pub(crate) fn file_system(&self, pin: &Pin) -> Result<StatVfs, Errno> {
+        Ok(match &pin.place {
+            Place::Fd(fd) => rustix::fs::fstatvfs(fd)?,
+            Place::At { .. } if pin.identity.kind == spec::S_IFDIR => {
+                rustix::fs::fstatvfs(self.open(pin, OpenMode::READ)?)?
+            }
+            Place::At { dir, .. } => rustix::fs::fstatvfs(dir)?,
+        })
+    }
+
     /// The target of a symbolic link.
     pub(crate) fn read_link(&self, pin: &Pin) -> Result<Vec<u8>, Errno> {
         match &pin.place {
@@ -129,22 +141,9 @@ fn emptied(file: OwnedFd, mode: OpenMode) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// The flags for opening, which never make a file, never wait for one and never follow a name.
+/// The flags for opening, which never wait for a file.
 fn open_flags(mode: OpenMode) -> OFlags {
-    let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    flags |= match (mode.read, mode.write) {
-        (true, true) => OFlags::RDWR,
-        (false, true) => OFlags::WRONLY,
-        _ => OFlags::RDONLY,
-    };
-    if mode.dsync {
-        flags |= if mode.sync { OFlags::SYNC } else { OFlags::DSYNC };
-    }
-    flags
-}
-
-fn permissions(mode: u32) -> Mode {
-    Mode::from_bits_truncate((mode & spec::PERMISSIONS) as RawMode)
+    common::open_flags(mode) | OFlags::NONBLOCK
 }
 
 /// Opens what is to be shared: a directory, or a file to read and write where that is permitted.
