@@ -179,6 +179,20 @@ fn a_whiteout_hides_only_the_layers_below() {
     assert!(summary.root_opaque);
 }
 
+/// umoci writes such layers where a file replaces a directory.
+#[test]
+fn a_whiteout_below_a_file_is_one_of_nothing() {
+    if !is_root("a_whiteout_below_a_file_is_one_of_nothing") {
+        return;
+    }
+    for name in ["d/.wh.x", "d/.wh..wh..opq", "d/a/b/.wh.x"] {
+        let after = Archive::new().file("d", "1").file(name, "").end();
+        assert_tree(&after, &[("d", "file of 1")]);
+        assert_eq!(unpacked(&after).1.whiteouts, 0, "{name}");
+        assert_tree(&Archive::new().file(name, "").file("d", "1").end(), &[("d", "file of 1")]);
+    }
+}
+
 #[test]
 fn overlay_attributes_in_a_tar_do_not_count() {
     if !is_root("overlay_attributes_in_a_tar_do_not_count") {

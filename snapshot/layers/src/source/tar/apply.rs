@@ -115,8 +115,8 @@ impl<R: Read> Apply<'_, R> {
 
     /// A name that is gone from the layers below. What this layer itself has of that name stays: only the layers below are hidden.
     fn whiteout(&mut self, parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        let Some(directory) = self.directory_of_whiteout(parents)? else { return Ok(()) };
         self.image.whiteouts += 1;
-        let directory = self.directory(parents)?;
         match self.child(directory, name) {
             Some(there) if self.image.tree.names(there).is_some() => self.mark_opaque(there),
             Some(_) => Ok(()),
@@ -128,9 +128,9 @@ impl<R: Read> Apply<'_, R> {
     }
 
     fn opaque(&mut self, parents: &[&[u8]]) -> Result<(), EntryError> {
+        let Some(directory) = self.directory_of_whiteout(parents)? else { return Ok(()) };
         self.image.whiteouts += 1;
         self.image.root_opaque |= parents.is_empty();
-        let directory = self.directory(parents)?;
         self.mark_opaque(directory)
     }
 
@@ -140,6 +140,21 @@ impl<R: Read> Apply<'_, R> {
         let xattrs = self.image.keep_xattrs(set)?;
         self.image.tree.node_mut(directory).attributes.xattrs = xattrs;
         Ok(())
+    }
+
+    /// The directory that a whiteout is in. Below a file there is none: some programs list what was in a directory after the file that
+    /// replaces it, and that hides all of it anyway. A link is not followed here either.
+    fn directory_of_whiteout(&mut self, parts: &[&[u8]]) -> Result<Option<NodeId>, EntryError> {
+        let mut here = NodeId::ROOT;
+        for part in parts {
+            let Some(there) = self.child(here, part) else { break };
+            let node = self.image.tree.node(there);
+            if !node.is_whiteout() && !matches!(node.kind, Kind::Directory(_) | Kind::Symlink(_)) {
+                return Ok(None);
+            }
+            here = there;
+        }
+        self.directory(parts).map(Some)
     }
 
     /// The directory of a path; those that are missing are made.
