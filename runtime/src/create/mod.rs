@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use supermachine_agent_protocol::ErrorCode;
 use supermachine_agent_protocol::container::Container;
 use supermachine_layers::store::StoreError;
+use supermachine_lock::Mode;
 use supermachine_vmm_api::{Client, ClientError, Create, Reply, Request, trace};
 
 use crate::bundle::{Bundle, BundleError};
@@ -240,8 +241,8 @@ impl Building<'_> {
         undo: &mut Undo,
     ) -> Result<(Record, Launched), CreateError> {
         // Ours until the container is made: one being made is alive.
-        let alive = state::lock::open(&self.dir.join("alive")).map_err(io_error("make the sign of life"))?;
-        state::lock::hold(&alive).map_err(io_error("lock the sign of life"))?;
+        let alive = supermachine_lock::open(&self.dir.join("alive")).map_err(io_error("make the sign of life"))?;
+        supermachine_lock::hold(&alive, Mode::Alone).map_err(io_error("lock the sign of life"))?;
         trace::mark("runtime", "planned");
         let store = rootfs::store()?;
         let hold = store.hold(&format!("container {}", self.order.id))?;

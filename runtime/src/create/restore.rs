@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use supermachine_lock::Mode;
 use supermachine_vmm_api::{Client, ClientError, Reply, Request};
 
 use super::undo::Undo;
@@ -17,7 +18,7 @@ use crate::host::process;
 use crate::paths::{self, Parts};
 use crate::plan::{HostVolume, Plan};
 use crate::rootfs;
-use crate::state::{self, Record, Root, Vmm};
+use crate::state::{Record, Root, Vmm};
 
 /// Makes a container that goes on from an image. What is the host's affair comes from the order's bundle: control group,
 /// limits of the host, namespaces, hooks, annotations, what `exec` starts from. What is in the machine is the image's.
@@ -74,8 +75,8 @@ impl Building<'_> {
         undo: &mut Undo,
     ) -> Result<(Record, Launched), CreateError> {
         // Ours until the container is made: one being made is alive.
-        let alive = state::lock::open(&self.dir.join("alive")).map_err(io_error("make the sign of life"))?;
-        state::lock::hold(&alive).map_err(io_error("lock the sign of life"))?;
+        let alive = supermachine_lock::open(&self.dir.join("alive")).map_err(io_error("make the sign of life"))?;
+        supermachine_lock::hold(&alive, Mode::Alone).map_err(io_error("lock the sign of life"))?;
         // It has its images from the checkpoint: it keeps none of the store's.
         let hold = rootfs::store()?.hold(&format!("container {}", self.order.id))?;
         let mut record = self.record(plan, hold.path());

@@ -5,7 +5,6 @@
 //! container whose `alive` is free has ended.
 
 mod id;
-pub mod lock;
 mod record;
 
 use std::fs::{self, DirBuilder, File};
@@ -15,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use supermachine_lock::{self as lock, Mode};
 
 pub use id::{Id, IdError};
 pub use record::{ExecBase, OciState, Record, VERSION, Vmm, VolumeRecord, write_json, write_whole};
@@ -183,7 +183,7 @@ impl Dir {
             other => other.map_err(io_error("open", &path)),
         };
         let file = open()?;
-        lock::hold(&file).map_err(io_error("lock", &path))?;
+        lock::hold(&file, Mode::Alone).map_err(io_error("lock", &path))?;
         // While this one waited, the other may have been a delete.
         if lock::is_at(&file, &path) { Ok(file) } else { Err(StateError::Deleted) }
     }

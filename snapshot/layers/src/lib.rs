@@ -10,7 +10,6 @@ mod error;
 pub mod fingerprint;
 mod form;
 pub mod image;
-mod lock;
 pub mod reader;
 mod source;
 mod squashfs;

@@ -7,6 +7,8 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use supermachine_lock::{self as lock, Mode};
+
 use crate::limits::Limits;
 use crate::manifest::check_key;
 use crate::snapshot::Snapshot;
@@ -14,7 +16,7 @@ use crate::writer::sync_dir;
 
 use super::error::{BakeFailure, StoreError, io_error};
 use super::look::{Found, Template};
-use super::{Key, Parts, SNAPSHOT, Store, USE, lock, seal};
+use super::{Key, Parts, SNAPSHOT, Store, USE, seal};
 
 /// Bytes of a failure's message that are passed on to those who wait.
 const MESSAGE_MAX: u64 = 1024;
@@ -57,7 +59,7 @@ impl Store {
         check_key(parts.map()).map_err(|source| StoreError::Parts { source })?;
         let key = parts.key();
         let lock_path = self.lock_path(&key);
-        let lock = lock::exclusive(&lock_path, || tell(Event::Waiting)).map_err(io_error("lock", &lock_path))?;
+        let lock = lock::hold_removable(&lock_path, || tell(Event::Waiting)).map_err(io_error("lock", &lock_path))?;
         self.clear_work(&key)?;
         if let Some(template) = self.usable(parts, tell)? {
             return Ok(template);
@@ -77,7 +79,7 @@ impl Store {
     /// What is there, with the lock held: made usable or removed.
     fn usable(&self, parts: &Parts, tell: &mut dyn FnMut(Event<'_>)) -> Result<Option<Template>, StoreError> {
         let key = parts.key();
-        let reason = match self.look(parts, |file| lock::shared(file).map(|()| true)) {
+        let reason = match self.look(parts, |file| lock::hold(file, Mode::Shared).map(|()| true)) {
             Found::Ready(template) => return Ok(Some(*template)),
             Found::Missing => return Ok(None),
             Found::Unsealed(template) => match template.snapshot().verify() {
@@ -104,7 +106,7 @@ impl Store {
         }
         let guard = dir.join(USE);
         let guard = File::create_new(&guard).map_err(io_error("make", &guard))?;
-        lock::shared(&guard).map_err(io_error("lock", USE))?;
+        lock::hold(&guard, Mode::Shared).map_err(io_error("lock", USE))?;
         seal::write(dir).map_err(io_error("seal", dir))?;
         let target = self.template_dir(&key);
         sync_dir(dir).and_then(|()| sync_dir(&self.dir)).map_err(|source| StoreError::NotBaked { source })?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, io_error};
 use super::seal::Stamp;
-use super::{DIGESTS, Store, lock};
+use super::{DIGESTS, Store};
 
 /// Bytes of the file at most, and files in it.
 const FILE_MAX: u64 = 256 << 10;
@@ -67,7 +67,7 @@ impl Store {
     /// Replaces the table, unless another process does: then the file is read once more by the next.
     fn write_digests(&self, table: &Table) -> io::Result<()> {
         let new = self.dir.join(format!("{DIGESTS}.new"));
-        let Some(mut file) = lock::exclusive_if_free(&new)? else { return Ok(()) };
+        let Some(mut file) = supermachine_lock::try_hold_removable(&new)? else { return Ok(()) };
         file.set_len(0)?;
         file.write_all(&serde_json::to_vec(table)?)?;
         fs::rename(new, self.dir.join(DIGESTS))

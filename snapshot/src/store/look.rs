@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use supermachine_lock::{self as lock, Mode};
 
 use crate::error::SnapshotError;
 use crate::limits::Limits;
 use crate::snapshot::Snapshot;
 
 use super::error::{StoreError, io_error};
-use super::{Key, Parts, SNAPSHOT, Store, USE, lock, seal};
+use super::{Key, Parts, SNAPSHOT, Store, USE, seal};
 
 /// A template in use: it is not pruned as long as this, or a copy of [`Template::guard`] in any process, lives.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Store {
     /// The template for `parts` if it is there, whole and of nobody's hand since it was baked. Cost: some ten system calls and the
     /// digest of its state; nothing that grows with RAM. Nothing is waited for.
     pub fn get(&self, parts: &Parts) -> Option<Template> {
-        match self.look(parts, lock::try_shared) {
+        match self.look(parts, |file| lock::try_hold(file, Mode::Shared)) {
             Found::Ready(template) => Some(*template),
             _ => None,
         }

@@ -19,7 +19,6 @@ mod digests;
 mod error;
 mod key;
 mod list;
-mod lock;
 mod look;
 mod prune;
 mod remove;

@@ -8,7 +8,7 @@ use crate::snapshot::Snapshot;
 
 use super::error::{StoreError, io_error};
 use super::list::Entry;
-use super::{Key, SNAPSHOT, Store, lock};
+use super::{Key, SNAPSHOT, Store};
 
 /// Why a template was not pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Store {
     /// The store is broken.
     pub fn verify(&self, key: &Key) -> Result<Result<(), SnapshotError>, StoreError> {
         let lock_path = self.lock_path(key);
-        let _lock = lock::exclusive(&lock_path, || ()).map_err(io_error("lock", &lock_path))?;
+        let _lock = supermachine_lock::hold_removable(&lock_path, || ()).map_err(io_error("lock", &lock_path))?;
         let dir = self.template_dir(key);
         let result = Snapshot::open(&dir.join(SNAPSHOT), &Limits::default()).and_then(|snapshot| snapshot.verify());
         if result.is_err() {

@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use supermachine_lock::{self as lock, Mode};
+
 use super::error::{if_there, io_error};
 use super::{HOLDS, Store, StoreError, write};
 use crate::digest::Digest;
-use crate::lock::{self, Mode};
 
 /// Largest file of a hold that is read, bytes: room for its user's name and thousands of images.
 const READ_MAX: u64 = 1 << 20;

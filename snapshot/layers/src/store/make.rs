@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use supermachine_lock::{self as lock, Mode};
 
 use super::error::{if_there, io_error};
 use super::record::{Key, Record, Tree};
 use super::write::Draft;
 use super::{Hold, LOCKS, MakeError, Store, StoreError};
 use crate::digest::Digest;
-use crate::lock::{self, Mode};
 
 /// What a writer says of the image it has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +116,8 @@ impl Store {
     /// Waits for the right to make the image of a key; its file is removed at the end.
     pub(super) fn key_lock(&self, key: &Key) -> Result<KeyLock, StoreError> {
         let path = self.in_dir(LOCKS, key.as_str());
-        let file = lock::hold_removable(&path).map_err(io_error("lock", &path))?;
-        Ok(KeyLock { _file: file, path })
+        let lock = lock::hold_removable(&path, || ()).map_err(io_error("lock", &path))?;
+        Ok(KeyLock { _lock: lock, path })
     }
 
     /// Keeps an image that was written whole: on disk first, then under its name, then remembered.
@@ -157,7 +157,7 @@ pub(super) fn copy(draft: &Draft) -> Result<File, StoreError> {
 /// The right to make the image of a key.
 #[derive(Debug)]
 pub(super) struct KeyLock {
-    _file: File,
+    _lock: lock::Removable,
     path: PathBuf,
 }
 

@@ -35,8 +35,9 @@ pub use record::Key;
 pub use survey::{Condition, Listed, Source, Verified};
 pub use sweep::{Prune, Pruned};
 
+use supermachine_lock::{self as lock, Mode};
+
 use crate::digest::Digest;
-use crate::lock::{self, Mode};
 use error::io_error;
 
 const IMAGES: &str = "images";

@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use supermachine_lock::Mode;
 
 use super::error::{if_there, io_error};
 use super::record::Record;
 use super::{Store, StoreError};
 use crate::digest::Digest;
-use crate::lock::Mode;
 
 /// An image and what leads to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use supermachine_lock::{self as lock, Mode};
 
 use super::error::{if_there, io_error};
 use super::record::Record;
 use super::{LOCKS, MAKING, Store, StoreError};
 use crate::digest::Digest;
-use crate::lock::{self, Mode};
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, Default)]

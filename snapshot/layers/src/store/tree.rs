@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::path::Path;
 
+use supermachine_lock::Mode;
+
 use super::error::io_error;
 use super::make::{copy, tree_record};
 use super::record::{Key, Tree};
 use super::write::Draft;
 use super::{Hold, Image, Made, MakeError, Store, StoreError};
 use crate::fingerprint::{self, Fingerprint};
-use crate::lock::Mode;
 
 /// How often a tree that changes meanwhile is packed before it is refused.
 const TRIES: u32 = 3;

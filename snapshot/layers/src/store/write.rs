@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
+use supermachine_lock::{self as lock, Mode};
+
 use super::error::io_error;
 use super::{MAKING, Store, StoreError};
-use crate::lock::{self, Mode};
 
 /// A name that no other has, unless clocks go back: who makes a file of it finds out.
 pub(super) fn unique() -> String {
