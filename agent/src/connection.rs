@@ -12,11 +12,11 @@ use nix::sys::socket::{Shutdown, shutdown};
 use supermachine_agent_protocol::container::Container;
 use supermachine_agent_protocol::spec::{MAX_HELLO, MAX_OUTPUT, MAX_PAYLOAD, MAX_STDIN, VERSION};
 use supermachine_agent_protocol::{
-    Close, Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Identity, Request,
-    Signal, Window, WindowSize, encode_json,
+    Close, Control, Decoder, ErrorCode, ErrorReply, Exec, Frame, FrameError, FrameKind, Hello, Identity, Names,
+    Request, Signal, Window, WindowSize, encode_json,
 };
 
-use crate::container::{Group, Running};
+use crate::container::{Group, Listening, Running};
 use crate::mount::mount;
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Watch};
@@ -62,8 +62,8 @@ enum State {
     Hello,
     /// The host's request is due.
     Request,
-    /// The host wants to take the container over, whose own connection does the rest.
-    Attaching,
+    /// The host wants to take the container over, whose own connection does the rest; with names as one of its own.
+    Attaching(Option<Names>),
     /// A process and its frames.
     Exec(Box<Process>),
     /// Everything is queued: send it, say that this was all, and wait for the host to close.
@@ -71,6 +71,9 @@ enum State {
     /// Our own call that tells the host that we listen; the host closes it.
     Announcing { connected: bool },
 }
+
+/// A container's control group, and where its listening is seen.
+type Ward = (Rc<Group>, Option<Listening>);
 
 /// A connection and where it stands.
 #[derive(Debug)]
@@ -131,6 +134,7 @@ impl Connection {
                     self.forget_container(cx);
                 }
             }
+            (Source::Listening, State::Exec(process)) => process.on_listening(),
             (Source::Exit, _) => self.orphan = self.orphan.take().filter(Child::still_runs),
             (Source::Stdout, State::Exec(process)) => {
                 process.on_output(FrameKind::Stdout, &mut cx.scratch, &mut self.out);
@@ -196,6 +200,13 @@ impl Connection {
                 if let Some(number) = process.take_held() {
                     let _ = self.out.append(|bytes| encode_json(FrameKind::Control, &Control::Held { number }, bytes));
                 }
+                if process.take_started() {
+                    let started = Control::Started { pid: process.pid() };
+                    let _ = self.out.append(|bytes| encode_json(FrameKind::Control, &started, bytes));
+                }
+                if process.take_listening() {
+                    let _ = self.out.append(|bytes| encode_json(FrameKind::Control, &Control::Listening {}, bytes));
+                }
                 process.tell_exit(&mut self.out);
                 if process.is_finished() {
                     self.close();
@@ -214,7 +225,7 @@ impl Connection {
         }
         self.half_close();
         self.watch()?;
-        Ok(if matches!(self.state, State::Attaching) { Verdict::Attach } else { Verdict::Keep })
+        Ok(if matches!(self.state, State::Attaching(_)) { Verdict::Attach } else { Verdict::Keep })
     }
 
     fn take_frames(&mut self, cx: &mut Context) {
@@ -241,7 +252,7 @@ impl Connection {
         match &self.state {
             State::Hello | State::Request => true,
             State::Exec(process) => !process.is_congested(),
-            State::Attaching | State::Closing { .. } | State::Announcing { .. } => false,
+            State::Attaching(_) | State::Closing { .. } | State::Announcing { .. } => false,
         }
     }
 
@@ -250,7 +261,7 @@ impl Connection {
             State::Hello => self.on_hello(frame),
             State::Request => self.on_request(cx, frame),
             State::Exec(process) => on_process_frame(process, frame),
-            State::Attaching | State::Closing { .. } | State::Announcing { .. } => Ok(()),
+            State::Attaching(_) | State::Closing { .. } | State::Announcing { .. } => Ok(()),
         }
     }
 
@@ -288,7 +299,11 @@ impl Connection {
             }
             Request::Create(spec) => return self.create(cx, &spec),
             Request::Attach {} => {
-                self.state = State::Attaching;
+                self.state = State::Attaching(None);
+                return Ok(());
+            }
+            Request::Adopt(names) => {
+                self.state = State::Attaching(Some(names));
                 return Ok(());
             }
             Request::Start {} | Request::Hold { .. } | Request::Release {} => {
@@ -329,13 +344,13 @@ impl Connection {
             return Err(unavailable("the guest has a container already"));
         }
         let (container, spawned) = Running::create(self.id, spec)?;
-        let group = container.group();
+        let group = (container.group(), container.listening(spec));
         cx.container = Some(container);
         self.take_over(cx, spawned, Some(group)).inspect_err(|_| cx.container = None)
     }
 
     /// The connection is the process's from here on.
-    fn take_over(&mut self, cx: &Context, spawned: Spawned, group: Option<Rc<Group>>) -> Step {
+    fn take_over(&mut self, cx: &Context, spawned: Spawned, group: Option<Ward>) -> Step {
         self.decoder.set_max_payload(MAX_STDIN);
         let pid = spawned.pid;
         let process = Process::new(&cx.poller, self.id, spawned, group)
@@ -408,7 +423,7 @@ impl Connection {
             State::Hello | State::Request | State::Announcing { .. } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: true } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: false } => EpollFlags::empty(),
-            State::Attaching => EpollFlags::empty(),
+            State::Attaching(_) => EpollFlags::empty(),
             State::Exec(_) if self.is_lost => EpollFlags::empty(),
             State::Exec(process) if process.is_congested() => EpollFlags::EPOLLRDHUP,
             State::Exec(_) => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
@@ -457,6 +472,7 @@ fn on_process_frame(process: &mut Process, frame: Frame) -> Result<(), ErrorRepl
         FrameKind::Request => match frame.parse_json().map_err(|error| broken(&error))? {
             Request::Start {} => process.start(),
             Request::Hold { number } => process.hold(number),
+            Request::Release {} if process.is_adopted() => Ok(()),
             Request::Release {} => process.release().map_err(failed(|| "let the container go on".to_owned())),
             _ => Err(bad_request("only a start, a hold or a release may follow another request")),
         },

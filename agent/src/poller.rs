@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Stderr,
     /// Changes of the control group of the container whose first process it is.
     Group,
+    /// A port that a process of the container listens on.
+    Listening,
 }
 
 /// Whom an event is for. Ids are never used twice, so a late event of a closed connection finds nobody.
@@ -34,8 +36,17 @@ pub(crate) struct Token {
     pub(crate) source: Source,
 }
 
-const SOURCES: [Source; 7] =
-    [Source::Socket, Source::Start, Source::Exit, Source::Stdin, Source::Stdout, Source::Stderr, Source::Group];
+/// As many as three bits tell apart.
+const SOURCES: [Source; 8] = [
+    Source::Socket,
+    Source::Start,
+    Source::Exit,
+    Source::Stdin,
+    Source::Stdout,
+    Source::Stderr,
+    Source::Group,
+    Source::Listening,
+];
 
 impl Token {
     fn pack(self) -> u64 {

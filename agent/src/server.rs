@@ -16,6 +16,7 @@ use crate::limits;
 use crate::log;
 use crate::poller::{Poller, Source, Token, Watch};
 use crate::process::Child;
+use crate::reply::unavailable;
 use crate::socket::Address;
 
 const LISTENER: u64 = 0;
@@ -154,13 +155,14 @@ impl Server {
         let Some(mut host) = self.connections.remove(&id) else { return };
         let holder = self.cx.container.as_ref().map(|container| container.connection);
         let held = holder.and_then(|holder| self.connections.get_mut(&holder)).filter(|held| held.is_held());
-        match (holder, held) {
-            (Some(holder), Some(held)) => {
+        match (host.name(&self.cx, held.is_some()), holder, held) {
+            (Ok(()), Some(holder), Some(held)) => {
                 let verdict = held.attach(&mut self.cx, host);
                 self.judge(holder, verdict);
             }
-            _ => {
-                if host.refuse_attach(&mut self.cx) == Verdict::Keep {
+            (named, ..) => {
+                let error = named.err().unwrap_or_else(|| unavailable("no container is held"));
+                if host.refuse_attach(&mut self.cx, &error) == Verdict::Keep {
                     self.connections.insert(id, host);
                 }
             }

@@ -5,9 +5,10 @@ mod common;
 use common::container::Builder;
 use common::{Session, collect, noise, read_until};
 use supermachine_agent_protocol::blocking::ConnectionError;
+use supermachine_agent_protocol::container::TemplatePoint;
 use supermachine_agent_protocol::spec::WINDOW;
 use supermachine_agent_protocol::{
-    Attached, Control, ErrorCode, ExitStatus, FrameKind, Request, Signal, Stream, Window, WindowSize,
+    Attached, Control, ErrorCode, ExitStatus, FrameKind, Names, Request, Signal, Stream, Window, WindowSize,
 };
 
 /// Holds the container; gives the output that came before it stood still.
@@ -167,4 +168,102 @@ fn nothing_is_taken_over_that_is_not_held() {
     // The one that has it still does.
     session.writer.send_frame(Signal(9)).unwrap();
     assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}
+
+fn adopt(builder: &Builder, hostname: &str) -> Session {
+    let mut session = builder.agent.session();
+    let names = Names { hostname: Some(hostname.to_owned()), domainname: None };
+    match session.request(&Request::Adopt(names)).unwrap() {
+        Control::Attached(attached) => assert!(!attached.terminal),
+        other => panic!("{other:?}"),
+    }
+    session
+}
+
+#[test]
+fn one_that_is_adopted_stands_still_until_its_start_and_has_a_name_of_its_own() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "echo ready; sleep 1; i=0; while :; do i=$((i+1)); echo $i; hostname; done");
+    read_until(&mut session, "ready");
+    hold(&mut session);
+    drop(session);
+    let mut session = adopt(&builder, "other");
+    // Where it is not wanted, a hold or a release changes nothing of that.
+    session.writer.send_json(FrameKind::Request, &Request::Release {}).unwrap();
+    assert!(matches!(Builder::start_created(&mut session), Ok(())), "the answer is the first to come");
+    let output = read_until(&mut session, "2\n");
+    assert!(output.starts_with("1\nother\n"), "{output:?}");
+    session.writer.send_frame(Signal(9)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}
+
+#[test]
+fn one_that_was_not_started_is_adopted_and_entered() {
+    let Some(builder) = Builder::start() else { return };
+    let mut spec = builder.spec("hostname; cat; exit 4");
+    spec.process.stdin = true;
+    spec.template = Some(TemplatePoint::PreExec);
+    let mut session = builder.create(spec);
+    hold(&mut session);
+    drop(session);
+    let mut session = adopt(&builder, "mine");
+    Builder::start_created(&mut session).unwrap();
+    session.writer.send(FrameKind::Stdin, b"in\n").unwrap();
+    session.writer.send(FrameKind::Stdin, &[]).unwrap();
+    let outcome = collect(&mut session);
+    assert_eq!((outcome.stdout.as_slice(), outcome.exit), (&b"mine\nin\n"[..], Some(ExitStatus::Exited(4))));
+}
+
+#[test]
+fn what_was_written_before_is_not_the_adopted_ones() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "seq 100000; exec sleep 1000");
+    // Its pipe is full, and the window is used up: nobody gave it back.
+    read_until(&mut session, "\n1000\n");
+    hold(&mut session);
+    drop(session);
+    let mut session = adopt(&builder, "other");
+    Builder::start_created(&mut session).unwrap();
+    let first = session.reader.frame().unwrap();
+    let text = String::from_utf8(first.payload).unwrap();
+    assert!(!text.starts_with("1\n") && text.contains("\n9"), "{text:.100}");
+    session.writer.send_frame(Signal(9)).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
+}
+
+#[test]
+fn an_adopted_one_ends_with_its_host() {
+    let Some(builder) = Builder::start() else { return };
+    let mut session = started(&builder, "echo ready; sleep 1000");
+    read_until(&mut session, "ready");
+    hold(&mut session);
+    drop(session);
+    drop(adopt(&builder, "other"));
+    let mut session = builder.create_next(&builder.spec("exit 6"));
+    Builder::start_created(&mut session).unwrap();
+    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Exited(6)));
+}
+
+#[test]
+fn the_first_port_is_told_of_once() {
+    let Some(builder) = Builder::start() else { return };
+    for (script, tells) in [("nc -l -p 2000 & nc -l -p 2001 & sleep 1; exit 5", 1), ("sleep 0.1; exit 5", 0)] {
+        let mut spec = builder.spec(script);
+        spec.template = Some(TemplatePoint::Listener);
+        let mut session = builder.create_next(&spec);
+        Builder::start_created(&mut session).unwrap();
+        let mut told = 0;
+        loop {
+            let frame = session.reader.frame().unwrap();
+            match frame.kind {
+                FrameKind::Control => {
+                    assert_eq!(frame.parse_json::<Control>().unwrap(), Control::Listening {});
+                    told += 1;
+                }
+                FrameKind::Exit => break,
+                _ => {}
+            }
+        }
+        assert_eq!(told, tells, "{script}");
+    }
 }

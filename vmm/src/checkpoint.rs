@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::ConnectionError;
-use supermachine_agent_protocol::{Attached, Control, Request};
+use supermachine_agent_protocol::{Attached, Control, Names, Request};
 use supermachine_snapshot::Kind;
 use supermachine_vmm_api::{ContainerFiles, ContainerState, Saved};
 
@@ -163,6 +163,15 @@ fn save_upper(upper: &[File], dir: &Path) -> Result<(), FreezeError> {
     upper.iter().try_for_each(|file| copy(file, &dir.join("upper"))).map_err(copied("the writable layer".to_owned()))
 }
 
+/// What becomes of a container that was saved.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'a> {
+    /// It goes on.
+    Attach,
+    /// It becomes another with these names, which waits for its start.
+    Adopt(&'a Names),
+}
+
 /// Gives a machine that waits for them its container's files, and lets it go on.
 ///
 /// # Errors
@@ -170,8 +179,8 @@ fn save_upper(upper: &[File], dir: &Path) -> Result<(), FreezeError> {
 pub fn restore(
     life: &Arc<Lifecycle>,
     machine: &Machine,
-    wanted: &ContainerFiles,
-    files: Files,
+    (wanted, files): (&ContainerFiles, Files),
+    way: Way<'_>,
     leash: &Leash,
 ) -> Result<Attached, CheckpointError> {
     let hello = life.take_asleep().ok_or(CheckpointError::NotAsleep)?;
@@ -182,12 +191,17 @@ pub fn restore(
     revive(life, hello, events).map_err(ContainerError::from)?;
     leash.limit(Some(ATTACH_LIMIT));
     let mut link = leash.call().map_err(ContainerError::from)?;
-    let answer = leash.explain(link.request(&Request::Attach {})).map_err(ContainerError::from)?;
+    let request = match way {
+        Way::Attach => Request::Attach {},
+        Way::Adopt(names) => Request::Adopt(names.clone()),
+    };
+    let answer = leash.explain(link.request(&request)).map_err(ContainerError::from)?;
     let Control::Attached(attached) = answer else {
         return Err(ContainerError::from(AgentError::from(ConnectionError::Unexpected(answer))).into());
     };
     leash.limit(None);
-    let state = if attached.started { ContainerState::Running } else { ContainerState::Created };
+    let runs = attached.started && matches!(way, Way::Attach);
+    let state = if runs { ContainerState::Running } else { ContainerState::Created };
     container::join(life, link, attached.terminal, attached.stdin, state)?;
     leash.release();
     life.mark("container goes on");

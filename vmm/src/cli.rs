@@ -66,6 +66,9 @@ pub struct Cli {
     /// order.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kernel", "root_disk", "bake"])]
     restore: Option<PathBuf>,
+    /// The snapshot that the one to go on from lies on, if it is a diff.
+    #[arg(long, value_name = "DIR", requires = "restore")]
+    base: Option<PathBuf>,
     /// Boot, save the machine to this directory, which is made, and end.
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     bake: Option<PathBuf>,
@@ -151,6 +154,7 @@ impl From<Cli> for Settings {
             console: cli.console,
             main,
             restore: cli.restore,
+            base: cli.base,
             bake: cli.bake,
             key: cli.key.into_iter().collect(),
         }

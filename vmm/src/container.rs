@@ -1,6 +1,7 @@
 //! The container: built at a client's request, its first process joined to the vmm's own streams, started, ended.
 
 mod hold;
+mod template;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::ConnectionError;
-use supermachine_agent_protocol::container::Hook;
+use supermachine_agent_protocol::container::{Hook, TemplatePoint};
 use supermachine_agent_protocol::spec::WINDOW;
 use supermachine_agent_protocol::{Control, ErrorReply, Frame, FrameKind, Request};
 use supermachine_vmm_api::terminal::{self, RawMode};
@@ -80,6 +81,7 @@ struct State {
     holds: u64,
     /// What stops the input of the first process for a while.
     valve: Option<Arc<Valve>>,
+    template: template::State,
 }
 
 /// A start under way.
@@ -156,7 +158,7 @@ impl Slot {
 /// There is a container, or it cannot be built; then there is none, and once the guest has tidied up another may be tried.
 pub fn create(
     life: &Arc<Lifecycle>,
-    machine: &Machine,
+    machine: &Arc<Machine>,
     wanted: Create,
     files: Files,
     leash: &Leash,
@@ -182,12 +184,13 @@ pub fn create(
 
 fn build(
     life: &Arc<Lifecycle>,
-    machine: &Machine,
+    machine: &Arc<Machine>,
     wanted: Create,
     files: Files,
     leash: &Leash,
 ) -> Result<u32, ContainerError> {
-    let Create { mut container, files: names } = wanted;
+    let Create { mut container, files: names, template: order } = wanted;
+    let point = container.template;
     let (tty, stdin) = (container.process.tty.is_some(), container.process.stdin);
     if let (Some(size), Some(of_terminal)) = (&mut container.process.tty, terminal::size(io::stdin().as_fd())) {
         *size = of_terminal;
@@ -202,6 +205,13 @@ fn build(
         other => return Err(AgentError::from(ConnectionError::Unexpected(other)).into()),
     };
     life.mark("container created");
+    match (order, point) {
+        (Some(order), Some(TemplatePoint::PreExec)) => {
+            leash.explain(template::save_built(life, machine, &order, &mut link))?;
+        }
+        (Some(order), Some(TemplatePoint::Listener)) => life.container().order_template(machine, order),
+        _ => {}
+    }
     join(life, link, tty, (tty || stdin).then_some(WINDOW), ContainerState::Created)?;
     leash.release();
     Ok(pid)
@@ -243,7 +253,7 @@ pub(crate) fn join(
 }
 
 /// Relays until the container has ended; gives the machine's end, unless a client is told of it first.
-fn run(life: &Lifecycle, relay: Relay) -> Option<Ending> {
+fn run(life: &Arc<Lifecycle>, relay: Relay) -> Option<Ending> {
     let slot = life.container();
     let mut told = false;
     let result = relay.wait_with(|frame| {
@@ -255,6 +265,7 @@ fn run(life: &Lifecycle, relay: Relay) -> Option<Ending> {
                     slot.answer(Ok(pid));
                 }
                 Ok(Answer::Held(number)) => slot.take_held(number),
+                Ok(Answer::Listening) => template::save_listening(life),
                 Err(ConnectionError::Refused(reply)) => {
                     told = slot.answer(Err(reply.clone()));
                     return Err(ConnectionError::Refused(reply));
@@ -278,6 +289,8 @@ enum Answer {
     Started(u32),
     /// To a hold: its number.
     Held(u64),
+    /// It listens on a port.
+    Listening,
 }
 
 /// A frame that must be an answer.
@@ -288,6 +301,7 @@ fn answer(frame: &Frame) -> Result<Answer, ConnectionError> {
     match frame.parse_json()? {
         Control::Started { pid } => Ok(Answer::Started(pid)),
         Control::Held { number } => Ok(Answer::Held(number)),
+        Control::Listening {} => Ok(Answer::Listening),
         other => Err(ConnectionError::Unexpected(other)),
     }
 }

@@ -16,7 +16,7 @@ use supermachine_devices::rtc::Rtc;
 use supermachine_devices::virtio::{Transport, TransportState, VirtioDevice};
 use supermachine_devices::vsock::{Dialer, Vsock};
 use supermachine_hv::{Capabilities, GuestMemory, HvError, Hypervisor, VcpuState, Vm, VmConfig};
-use supermachine_snapshot::Span;
+use supermachine_snapshot::{SnapshotId, Span};
 
 use crate::attach::{Attached, Clock, IrqLine, ResetPort, SerialPort, Service};
 use crate::backend::console::Console;
@@ -144,6 +144,8 @@ pub struct Machine {
     memory: GuestMemory,
     /// Pages that the snapshot had from which the machine was made.
     origin: Option<Vec<Span>>,
+    /// Identity of that snapshot, if it needs no other beneath it.
+    base: Option<SnapshotId>,
     begin: Begin,
     share: Option<Share>,
     vm: Arc<dyn Vm>,
@@ -308,9 +310,9 @@ impl Machine {
         events: &EventSender,
         dialer: Box<dyn Dialer>,
     ) -> Result<Self, MachineError> {
-        let Snapshot { state, memory, spans } = snapshot;
+        let Snapshot { state, memory, spans, full } = snapshot;
         let made = Self::make(settings, hypervisor, events, dialer, memory, Some(state))?;
-        Ok(Self { origin: Some(spans), ..made })
+        Ok(Self { origin: Some(spans), base: full, ..made })
     }
 
     fn make(
@@ -356,6 +358,7 @@ impl Machine {
             pio,
             memory,
             origin: None,
+            base: None,
             begin,
             share,
             vm,
@@ -422,6 +425,11 @@ impl Machine {
     /// Pages of RAM that may not be zero without having been written, if the machine came from a snapshot.
     pub fn origin(&self) -> Option<&[Span]> {
         self.origin.as_deref()
+    }
+
+    /// The full snapshot that the machine came from, over which it can be saved.
+    pub fn base(&self) -> Option<SnapshotId> {
+        self.base
     }
 
     /// Guest RAM.

@@ -1,11 +1,17 @@
 //! Guest RAM: sizes checked, regions mapped, nothing copied.
 
+// UNSAFETY: a snapshot's pages are mapped over its base's.
+
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use supermachine_hv::GuestMemory;
 use vm_memory::mmap::{FromRangesError, MmapRegionBuilder, MmapRegionError};
-use vm_memory::{FileOffset, GuestAddress, GuestRegionCollectionError, GuestRegionMmap};
+use vm_memory::{
+    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollectionError,
+    GuestRegionMmap,
+};
 
 use crate::layout;
 
@@ -106,12 +112,13 @@ pub struct Placed {
     pub offset: u64,
 }
 
-/// Maps RAM of `bytes` bytes that a file has in these places, which the file was checked to have. Writes stay in this
-/// process; the file is only read, page by page as they are touched.
+/// Maps RAM of `bytes` bytes that a file has in these places, which the file was checked to have, and over parts of it
+/// those of another. Writes stay in this process; the files are only read, page by page as they are touched.
 ///
 /// # Errors
-/// A size that no machine has, other regions than a machine's of this size, or a host that refuses the mapping.
-pub fn map(file: File, placed: &[Placed], bytes: u64) -> Result<GuestMemory, MemoryError> {
+/// A size that no machine has, other regions than a machine's of this size, a part that is not in one of them, or a
+/// host that refuses a mapping.
+pub fn map(file: File, placed: &[Placed], over: (&File, &[Placed]), bytes: u64) -> Result<GuestMemory, MemoryError> {
     check_size(bytes)?;
     if !placed.iter().map(|region| (region.gpa, region.bytes)).eq(regions(bytes)) {
         return Err(MemoryError::Layout { size: bytes });
@@ -128,7 +135,32 @@ pub fn map(file: File, placed: &[Placed], bytes: u64) -> Result<GuestMemory, Mem
         let mapping = GuestRegionMmap::new(mapping, GuestAddress(region.gpa));
         mapped.push(mapping.ok_or(MemoryError::Layout { size: bytes })?);
     }
-    Ok(GuestMemory::from_regions(mapped)?)
+    let memory = GuestMemory::from_regions(mapped)?;
+    let (file, parts) = over;
+    parts.iter().try_for_each(|part| map_over(&memory, file, part, bytes))?;
+    Ok(memory)
+}
+
+/// Maps a part of a file over a part of RAM that nobody uses yet.
+#[expect(unsafe_code, reason = "a mapping at a fixed address, in place of another")]
+fn map_over(memory: &GuestMemory, file: &File, part: &Placed, bytes: u64) -> Result<(), MemoryError> {
+    let error = MemoryError::Layout { size: bytes };
+    let Some((region, start)) = memory.to_region_addr(GuestAddress(part.gpa)) else { return Err(error) };
+    let end = start.raw_value().checked_add(part.bytes).filter(|end| *end <= region.len());
+    let (Some(_), Ok(length), Ok(offset)) = (end, usize::try_from(part.bytes), i64::try_from(part.offset)) else {
+        return Err(error);
+    };
+    let address = region.get_host_address(start).map_err(|_| error)?;
+    let (rights, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED);
+    // SAFETY: `address` to `address + length` is inside one mapping that `memory` owns, as was checked, so nothing else
+    // is unmapped; nobody has a reference into it yet. The new mapping lives and ends with that one's range.
+    let mapped = unsafe { libc::mmap(address.cast(), length, rights, flags, file.as_raw_fd(), offset) };
+    if mapped == libc::MAP_FAILED {
+        let source = MmapRegionError::Mmap(std::io::Error::last_os_error());
+        return Err(MemoryError::MapFile { size: bytes, source });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

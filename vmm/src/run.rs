@@ -166,7 +166,8 @@ pub fn run(settings: &Settings, inherited: Option<&Inherited>, started: Instant)
 
 /// Reads the snapshot, and makes the settings those of its machine.
 fn with_snapshot(path: &Path, settings: &Settings) -> Result<(Option<Snapshot>, Settings), RunError> {
-    let snapshot = Snapshot::open(path).map_err(|source| RunError::Snapshot { path: path.to_owned(), source })?;
+    let snapshot = Snapshot::open(path, settings.base.as_deref());
+    let snapshot = snapshot.map_err(|source| RunError::Snapshot { path: path.to_owned(), source })?;
     let mut settings = settings.clone();
     settings.follow(&snapshot.state);
     if settings.hypervisor == Choice::Auto {
@@ -193,7 +194,7 @@ fn check_origin(settings: &Settings, snapshot: Option<&Snapshot>, hypervisor: &d
 fn bake(machine: &Machine, life: &Lifecycle, key: BTreeMap<String, String>, dir: &Path) -> Ending {
     life.agent();
     let Some((hello, _)) = life.up() else { return Ending::AgentGone };
-    let label = Label { kind: Some(Kind::Base), key, holds_container: false };
+    let label = Label { kind: Some(Kind::Base), key, ..Label::default() };
     let baked = freeze::settle(machine).and_then(|()| freeze::save(machine, &hello, &label, dir));
     baked.map_or_else(|error| Ending::NotBaked { message: ending::chain(&error) }, |()| Ending::Baked)
 }

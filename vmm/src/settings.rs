@@ -126,6 +126,8 @@ pub struct Settings {
     pub main: Option<Exec>,
     /// Snapshot to go on from, instead of a boot.
     pub restore: Option<PathBuf>,
+    /// The snapshot beneath it, if it is a diff.
+    pub base: Option<PathBuf>,
     /// Where to save the machine once it is up, which ends it.
     pub bake: Option<PathBuf>,
     /// The parts of the key that the saved machine is for.
@@ -201,6 +203,7 @@ mod tests {
             console: false,
             main: None,
             restore: None,
+            base: None,
             bake: None,
             key: BTreeMap::new(),
         }

@@ -64,6 +64,19 @@ pub struct Container {
     /// What hooks read: the container's state as JSON. `pid` and `status` in it are set by the agent.
     #[serde(default)]
     pub hook_state: String,
+    /// Where the host wants to save it as a template for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplatePoint>,
+}
+
+/// A point in a container's life at which its machine is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplatePoint {
+    /// Built, its program not entered: the agent reads the program before it answers, so that it is in memory.
+    PreExec,
+    /// A process of it listens on a TCP port: the agent tells of the first one.
+    Listener,
 }
 
 /// A root file system: read-only layers below a writable one.

@@ -26,5 +26,5 @@ pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameKind, Header, encode_frame, encode_json};
 pub use identity::Identity;
-pub use message::{Attached, Control, ErrorCode, ErrorReply, Exec, Hello, Mount, Request, User};
+pub use message::{Attached, Control, ErrorCode, ErrorReply, Exec, Hello, Mount, Names, Request, User};
 pub use payload::{Close, ExitStatus, Signal, Stream, Window, WindowSize};

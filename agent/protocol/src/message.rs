@@ -58,6 +58,10 @@ pub enum Request {
     /// Take over a container that is held, whose connection ended with the machine that was saved, and let it go on.
     /// Answered with [`Control::Attached`]; the connection is then its first process's.
     Attach {},
+    /// Take over a container that is held, as one of its own: it has these names from here on, and still waits for its
+    /// start, whether its program was entered or not. What it wrote and nobody read is dropped. Answered with
+    /// [`Control::Attached`]; the connection is then its first process's.
+    Adopt(Names),
     /// Signal every process of the container. Answered with [`Control::Ok`].
     KillAll {
         /// Linux signal number, 1 to 64.
@@ -71,6 +75,18 @@ pub enum Request {
     Update(Resources),
     /// End every process and power the guest off. Answered with [`Control::Ok`].
     Shutdown {},
+}
+
+/// Names in the UTS namespace of a container that is taken over; those that are not given stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    /// Host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// NIS domain name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
 }
 
 /// A file system to mount in the guest.
@@ -189,6 +205,9 @@ pub enum Control {
     },
     /// The connection is the first process's from here on.
     Attached(Attached),
+    /// A process of the container listens on a TCP port, the first one. Comes once, at any time after the start, if the
+    /// container was made with [`TemplatePoint::Listener`](crate::container::TemplatePoint).
+    Listening {},
     /// The container's processes.
     Processes(Vec<ProcessInfo>),
     /// What the container uses.

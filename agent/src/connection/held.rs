@@ -3,11 +3,11 @@
 use std::io;
 
 use supermachine_agent_protocol::spec::MAX_STDIN;
-use supermachine_agent_protocol::{Control, FrameKind};
+use supermachine_agent_protocol::{Control, ErrorReply, FrameKind};
 
 use super::{Connection, Context, State, Verdict};
 use crate::poller::{Source, Token};
-use crate::reply::unavailable;
+use crate::reply::{Step, unavailable};
 
 impl Connection {
     /// The connection is over. Whether it is one of a held container, which waits for another host.
@@ -26,25 +26,42 @@ impl Connection {
         matches!(&self.state, State::Exec(process) if process.is_held())
     }
 
-    /// Says that there is no container to take over.
-    pub(crate) fn refuse_attach(&mut self, cx: &mut Context) -> Verdict {
-        self.refuse(&unavailable("no container is held"));
+    /// Gives the container the names that this host has for it. What it cannot have, or that no container is held, is
+    /// why the host cannot take it over.
+    pub(crate) fn name(&self, cx: &Context, is_held: bool) -> Step {
+        let container = cx.container.as_ref().filter(|_| is_held);
+        let container = container.ok_or_else(|| unavailable("no container is held"))?;
+        match &self.state {
+            State::Attaching(Some(names)) => container.rename(names),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says why the container cannot be taken over.
+    pub(crate) fn refuse_attach(&mut self, cx: &mut Context, error: &ErrorReply) -> Verdict {
+        self.refuse(error);
         self.settle(cx).unwrap_or(Verdict::Gone)
     }
 
     /// Gives its held container to the host of another connection; what was under way to the one before is gone.
     pub(crate) fn attach(&mut self, cx: &mut Context, host: Self) -> Verdict {
-        self.take_host(host).and_then(|()| self.settle(cx)).unwrap_or(Verdict::Gone)
+        self.take_host(&mut cx.scratch, host).and_then(|()| self.settle(cx)).unwrap_or(Verdict::Gone)
     }
 
-    fn take_host(&mut self, host: Self) -> io::Result<()> {
-        let Self { socket, decoder, pending, out, .. } = host;
+    fn take_host(&mut self, scratch: &mut [u8], host: Self) -> io::Result<()> {
+        let Self { socket, decoder, pending, out, state, .. } = host;
         self.socket = socket.hand_over(Token { id: self.id, source: Source::Socket })?;
         (self.decoder, self.pending, self.out, self.is_lost) = (decoder, pending, out, false);
         self.decoder.set_max_payload(MAX_STDIN);
         let State::Exec(process) = &mut self.state else { return Ok(()) };
-        let attached = process.attach();
-        process.release()?;
+        let attached = match state {
+            State::Attaching(Some(_)) => process.adopt(scratch),
+            _ => {
+                let attached = process.attach();
+                process.release()?;
+                attached
+            }
+        };
         self.put_json(FrameKind::Control, &Control::Attached(attached));
         Ok(())
     }

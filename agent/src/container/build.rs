@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use supermachine_agent_protocol::ErrorReply;
-use supermachine_agent_protocol::container::{Container, Namespace};
+use supermachine_agent_protocol::container::{Container, Namespace, TemplatePoint};
 
 use super::hooks::{self, Hooks};
 use super::inside::{Inside, Missing};
@@ -72,7 +72,7 @@ impl Way for Build<'_> {
         // A working directory that cannot be made is told as one that cannot be entered.
         let _ = root.find(&spec.process.cwd, Missing::MakeDirectory);
         // Before the guest's `/proc` is out of reach: the container need not have one, or may have it read-only.
-        Namespaces::set_names(spec)?;
+        Namespaces::set_names(spec.hostname.as_deref(), spec.domainname.as_deref())?;
         sysctl::set_all(&spec.sysctl)?;
         paths::make_all_read_only(root, &spec.readonly_paths)?;
         paths::mask_all(root, &spec.masked_paths)?;
@@ -82,7 +82,11 @@ impl Way for Build<'_> {
         }
         rootfs::enter(self.root.as_fd())?;
         self.propagate(&later)?;
-        Program::new(&spec.process)?.look_up()?;
+        let program = Program::new(&spec.process)?;
+        program.look_up()?;
+        if spec.template == Some(TemplatePoint::PreExec) {
+            program.warm();
+        }
         Ok(terminal)
     }
 

@@ -1,5 +1,6 @@
 //! The guest's container: building it, joining it, its limits and its end.
 
+mod bpf;
 mod build;
 mod cgroup;
 mod copy;
@@ -9,6 +10,7 @@ mod disk;
 mod hooks;
 mod host;
 mod inside;
+mod listening;
 mod mounts;
 mod namespaces;
 mod options;
@@ -24,14 +26,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::unistd::Uid;
-use supermachine_agent_protocol::container::{Container, IdMapping, Namespace, ProcessInfo, Resources, Usage};
-use supermachine_agent_protocol::{ErrorReply, Exec};
+use supermachine_agent_protocol::container::{
+    Container, IdMapping, Namespace, ProcessInfo, Resources, TemplatePoint, Usage,
+};
+use supermachine_agent_protocol::{ErrorReply, Exec, Names};
 
+use crate::log;
 use crate::reply::{Step, bad_request, failed, unavailable};
 use crate::spawn::{ChildEnd, Place, Spawned, Terminal, Way, channel, launch};
 use crate::sys;
 use build::Build;
 pub(crate) use cgroup::Group;
+pub(crate) use listening::Listening;
 use namespaces::Namespaces;
 
 /// A container that is being built, waits or runs.
@@ -79,6 +85,19 @@ impl Running {
     /// Its control group.
     pub(crate) fn group(&self) -> Rc<Group> {
         Rc::clone(&self.group)
+    }
+
+    /// Where its processes' first listening on a port is seen, if `spec` asks for that. Without it there is no template,
+    /// and the container is as good.
+    pub(crate) fn listening(&self, spec: &Container) -> Option<Listening> {
+        let asked = spec.template == Some(TemplatePoint::Listener);
+        let watched = asked.then(|| Listening::watch(AsFd::as_fd(&*self.group)));
+        watched?.inspect_err(|errno| log::error(&format!("cannot see what listens: {errno}"))).ok()
+    }
+
+    /// Gives it names of another.
+    pub(crate) fn rename(&self, names: &Names) -> Step {
+        self.namespaces.rename(self.pidfd.as_fd(), names)
     }
 
     /// Everything is built: from here on the rules for devices are in force.

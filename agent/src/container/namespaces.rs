@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid};
+use supermachine_agent_protocol::Names;
 use supermachine_agent_protocol::container::{Clock, Container, IdMapping, Namespace};
 
 use crate::reply::{Step, bad_request, failed};
@@ -77,14 +78,31 @@ impl Namespaces {
     }
 
     /// Sets the names of a UTS namespace.
-    pub(super) fn set_names(spec: &Container) -> Step {
-        if let Some(name) = &spec.hostname {
+    pub(super) fn set_names(hostname: Option<&str>, domainname: Option<&str>) -> Step {
+        if let Some(name) = hostname {
             sethostname(name).map_err(failed(|| format!("sethostname {name:?}")))?;
         }
-        if let Some(name) = &spec.domainname {
+        if let Some(name) = domainname {
             fs::write("/proc/sys/kernel/domainname", name).map_err(failed(|| format!("setdomainname {name:?}")))?;
         }
         Ok(())
+    }
+
+    /// Sets the names of the UTS namespace of `init`, which is one of its own.
+    pub(super) fn rename(self, init: BorrowedFd<'_>, names: &Names) -> Step {
+        let Names { hostname, domainname } = names;
+        if hostname.is_none() && domainname.is_none() {
+            return Ok(());
+        }
+        if !self.has(Namespace::Uts) {
+            return Err(bad_request("a host name needs a UTS namespace"));
+        }
+        let joined = |errno| failed(|| "join the container's UTS namespace".to_owned())(errno);
+        let own = File::open("/proc/self/ns/uts").map_err(failed(|| "open the UTS namespace".to_owned()))?;
+        setns(init, CloneFlags::CLONE_NEWUTS).map_err(joined)?;
+        let named = Self::set_names(hostname.as_deref(), domainname.as_deref());
+        setns(own.as_fd(), CloneFlags::CLONE_NEWUTS).map_err(joined)?;
+        named
     }
 
     /// Lets the children that the caller forks until [`leave_pids`] be in the PID namespace of `init`.

@@ -22,6 +22,8 @@ pub(super) enum Hold {
     Stopping(u64),
     /// They have, and the host was told.
     Held,
+    /// The same, and the host is another, whose start it waits for.
+    Adopted,
 }
 
 impl Process {
@@ -30,6 +32,9 @@ impl Process {
         if !matches!(self.life, Life::Waiting { .. } | Life::Running { .. }) {
             // Its exit is on its way, which says more.
             return Ok(());
+        }
+        if self.hold == Hold::Adopted {
+            return Err(bad_request("hold: the container stands still until its start"));
         }
         let Some(ward) = &mut self.ward else {
             return Err(bad_request("hold: the process is not a container's first"));
@@ -58,6 +63,25 @@ impl Process {
     /// Whether it is kept without a host.
     pub(crate) fn is_held(&self) -> bool {
         self.hold == Hold::Held
+    }
+
+    /// Whether another host has it, whose start it waits for.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.hold == Hold::Adopted
+    }
+
+    /// Whether it has started by a start that found it in its program already.
+    pub(crate) fn take_started(&mut self) -> bool {
+        std::mem::take(&mut self.started)
+    }
+
+    /// Another host takes it over as a container of its own: what was written before goes to nobody.
+    pub(crate) fn adopt(&mut self, scratch: &mut [u8]) -> Attached {
+        if let Some(streams) = &mut self.streams {
+            streams.drop_output(scratch);
+        }
+        self.hold = Hold::Adopted;
+        self.attach()
     }
 
     /// Lets its container go on.

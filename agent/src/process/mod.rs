@@ -4,14 +4,14 @@ mod hold;
 mod streams;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::sys::epoll::EpollFlags;
 use supermachine_agent_protocol::{ErrorCode, ErrorReply, ExitStatus, Frame, FrameKind, Stream, Window, WindowSize};
 
 use crate::attributes::Outside;
-use crate::container::Group;
+use crate::container::{Group, Listening};
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Token, Watch};
 use crate::reply::{bad_request, failed, os_error, reply};
@@ -79,6 +79,18 @@ pub(crate) enum Progress {
 struct Ward {
     group: Rc<Group>,
     events: Watch,
+    listens: Listens,
+}
+
+/// Whether one of its processes listens on a port.
+#[derive(Debug)]
+enum Listens {
+    /// Nobody asked, or the host was told.
+    Told,
+    /// Not yet: what is watched, and what has the kernel say so.
+    NotYet { _event: Watch, _link: OwnedFd },
+    /// The host is to be told.
+    Now,
 }
 
 /// A process and its streams.
@@ -89,11 +101,19 @@ pub(crate) struct Process {
     streams: Option<ProcessStreams>,
     ward: Option<Ward>,
     hold: Hold,
+    /// Whether the host is to be told that it has started, which it had before the host took it over.
+    started: bool,
 }
 
 impl Process {
-    /// Takes a forked process over; its events come with `id`. With `group` it is its container's first process.
-    pub(crate) fn new(poller: &Poller, id: u64, spawned: Spawned, group: Option<Rc<Group>>) -> io::Result<Self> {
+    /// Takes a forked process over; its events come with `id`. With `group` it is its container's first process, and
+    /// `listening` is where that container's listening is seen.
+    pub(crate) fn new(
+        poller: &Poller,
+        id: u64,
+        spawned: Spawned,
+        group: Option<(Rc<Group>, Option<Listening>)>,
+    ) -> io::Result<Self> {
         let adopt = |fd, source, flags| {
             let mut watch = poller.adopt(fd, Token { id, source });
             watch.want(flags).map(|()| watch)
@@ -101,9 +121,16 @@ impl Process {
         let Spawned { pid, pidfd, channel, streams, outside } = spawned;
         let child = Child { pid, _pidfd: adopt(pidfd, Source::Exit, EpollFlags::EPOLLIN)? };
         let channel = adopt(channel, Source::Start, EpollFlags::EPOLLIN)?;
-        let ward = |group: Rc<Group>| {
+        let ward = |(group, listening): (Rc<Group>, Option<Listening>)| {
             let events = adopt(group.events()?, Source::Group, EpollFlags::empty())?;
-            Ok::<_, io::Error>(Ward { group, events })
+            let listens = match listening {
+                None => Listens::Told,
+                Some(Listening { event, link }) => {
+                    let event = adopt(event, Source::Listening, EpollFlags::EPOLLIN)?;
+                    Listens::NotYet { _event: event, _link: link }
+                }
+            };
+            Ok::<_, io::Error>(Ward { group, events, listens })
         };
         Ok(Self {
             pid,
@@ -111,7 +138,25 @@ impl Process {
             streams: streams.map(|streams| ProcessStreams::new(poller, id, streams)),
             ward: group.map(ward).transpose()?,
             hold: Hold::No,
+            started: false,
         })
+    }
+
+    /// A process of its container listens on a port: that is seen once.
+    pub(crate) fn on_listening(&mut self) {
+        if let Some(ward) = &mut self.ward {
+            ward.listens = Listens::Now;
+        }
+    }
+
+    /// Whether the host is to be told of the port that its container listens on.
+    pub(crate) fn take_listening(&mut self) -> bool {
+        let Some(ward) = self.ward.as_mut().filter(|_| matches!(self.life, Life::Running { .. })) else { return false };
+        let now = matches!(ward.listens, Listens::Now);
+        if now {
+            ward.listens = Listens::Told;
+        }
+        now
     }
 
     /// Its process id.
@@ -188,6 +233,14 @@ impl Process {
 
     /// Lets a container's first process go on to its program.
     pub(crate) fn start(&mut self) -> Result<(), ErrorReply> {
+        if self.hold == Hold::Adopted {
+            self.hold = Hold::Held;
+            self.release().map_err(failed(|| "let the container go on".to_owned()))?;
+            self.started = matches!(self.life, Life::Running { .. });
+            if self.started {
+                return Ok(());
+            }
+        }
         match self.life {
             Life::Waiting { .. } => self.enter().or_else(|error| self.fail(error)),
             _ if self.ward.is_some() => Err(bad_request("start: the container was started already")),

@@ -80,6 +80,14 @@ impl ProcessStreams {
         self.input.as_ref().filter(|_| self.expects_input).map(|_| self.input_window)
     }
 
+    /// Throws away what can be read of the outputs now.
+    pub(super) fn drop_output(&self, scratch: &mut [u8]) {
+        for output in &self.outputs {
+            // An end of the stream is met again by who reads next.
+            while nix::unistd::read(&output.watch, scratch).is_ok_and(|count| count > 0) {}
+        }
+    }
+
     /// Whether every output has ended.
     pub(super) fn are_over(&self) -> bool {
         self.outputs.is_empty()

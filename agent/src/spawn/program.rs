@@ -3,6 +3,8 @@
 #![expect(unsafe_code, reason = "execve tries one path after another with the same arrays")]
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -13,6 +15,9 @@ use supermachine_agent_protocol::{ErrorCode, ErrorReply, Exec};
 
 use crate::attributes::Own;
 use crate::reply::{Step, bad_request, reply, words};
+
+/// Bytes of a program that are read before it is entered, for a template.
+const WARM_BYTES: u64 = 16 << 20;
 
 /// A checked exec request in the form that system calls take.
 #[derive(Debug)]
@@ -73,6 +78,14 @@ impl Program {
             }
         }
         Err(self.program_error(found))
+    }
+
+    /// Has the kernel read the program's file into memory, as far as a template is to have it.
+    pub(crate) fn warm(&self) {
+        let paths = self.candidates.iter().filter_map(|path| path.to_str().ok().map(Path::new));
+        let found = paths.filter(|path| path.is_file()).find_map(|path| File::open(path).ok());
+        // What cannot be read now is read when it is needed.
+        let _ = found.map(|file| io::copy(&mut file.take(WARM_BYTES), &mut io::sink()));
     }
 
     /// Takes on what the process is to be and enters the program; returns only if a step fails.

@@ -7,7 +7,7 @@ use std::process::Command;
 use supermachine_agent_protocol::container::{
     Container, ContainerMount, Device, DeviceKind, Extent, MountSource, Namespace, Resources, Root,
 };
-use supermachine_agent_protocol::{Control, ErrorReply, Exec, FrameKind, Request};
+use supermachine_agent_protocol::{Control, ErrorCode, ErrorReply, Exec, FrameKind, Request};
 
 use super::{Agent, Session, new_folder, spawn_listening};
 
@@ -33,7 +33,7 @@ exec unshare --cgroup sh -ec '
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "sleep", "id", "mount", "grep", "hostname", "head", "dd", "true", "test", "stat",
     "touch", "env", "ulimit", "kill", "ps", "readlink", "mknod", "tty", "ip", "seq", "wc", "cut", "tr", "mkdir", "rm",
-    "date", "setsid", "nice", "stty", "od", "sync", "umount", "rmdir", "cp", "chmod", "ln", "pwd", "find",
+    "date", "setsid", "nice", "stty", "od", "sync", "umount", "rmdir", "cp", "chmod", "ln", "pwd", "find", "nc",
 ];
 
 /// A loop device with the image; freed when it is dropped.
@@ -149,6 +149,7 @@ impl Builder {
             create_hooks: Vec::new(),
             start_hooks: Vec::new(),
             hook_state: String::new(),
+            template: None,
         }
     }
 
@@ -161,6 +162,19 @@ impl Builder {
             other => panic!("not created: {other:?}"),
         }
         session
+    }
+
+    /// The same once nothing is left of the one before.
+    pub(crate) fn create_next(&self, spec: &Container) -> Session {
+        loop {
+            let mut session = self.agent.session();
+            session.writer.send_json(FrameKind::Request, &Request::Create(Box::new(spec.clone()))).unwrap();
+            match reply(&mut session) {
+                Ok(Control::Created { .. }) => return session,
+                Err(error) if error.code == ErrorCode::Unavailable => {}
+                other => panic!("not created: {other:?}"),
+            }
+        }
     }
 
     /// Starts one that waits.

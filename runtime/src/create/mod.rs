@@ -1,6 +1,7 @@
 //! `create` from a bundle to a container that waits for its start. Whatever fails, nothing is left.
 
 mod restore;
+mod source;
 mod undo;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use supermachine_agent_protocol::ErrorCode;
 use supermachine_agent_protocol::container::Container;
 use supermachine_layers::store::StoreError;
 use supermachine_lock::Mode;
-use supermachine_vmm_api::{Client, ClientError, Create, Reply, Request, trace};
+use supermachine_vmm_api::{Adopt, Client, ClientError, Create, Reply, Request, trace};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::checkpoint::CheckpointError;
@@ -28,13 +29,15 @@ use crate::host::hooks::{self, HookError};
 use crate::host::launch::{Launch, LaunchError, Launched, Session};
 use crate::host::process;
 use crate::paths::{self, Parts, PathError};
-use crate::plan::{self, GuestArch, HostVolume, MachineSource, Plan, PlanError, PlanSettings};
+use crate::plan::{self, GuestArch, HostVolume, Plan, PlanError, PlanSettings};
 use crate::rootfs::{self, RootfsError};
 use crate::state::{self, Dir, ExecBase, Record, Root, StateError, Status, Vmm, VolumeRecord};
-use crate::template::{self, Ready};
+use crate::template::Ready;
+use crate::template::image::Image;
 use crate::time::rfc3339_nanos;
 
 pub use restore::restore;
+use source::{Origin, Source};
 use undo::Undo;
 
 /// Number of the control connection in the vmm.
@@ -45,6 +48,8 @@ const ALIVE_FD: i32 = 4;
 const TEMPLATE_FD: i32 = 5;
 /// Number in the vmm of what keeps its images in the store; it is never used, only open.
 const HOLD_FD: i32 = 6;
+/// Number of what keeps the machine's image template from being removed, in the vmm.
+const IMAGE_FD: i32 = 7;
 /// How much of the vmm's log goes into an error.
 const LAST_WORDS_MAX: usize = 600;
 
@@ -213,17 +218,6 @@ struct Building<'a> {
     dir: &'a Dir,
 }
 
-/// What a machine begins with.
-#[derive(Clone, Copy)]
-enum Origin<'a> {
-    /// The kernel's first instruction.
-    Boot,
-    /// A template.
-    Template(&'a Ready),
-    /// The snapshot of a checkpoint, in this directory.
-    Checkpoint(&'a Path),
-}
-
 /// What a container has of the host.
 struct Host<'a> {
     files: &'a Files,
@@ -263,7 +257,9 @@ impl Building<'_> {
         let cgroup = self.cgroup(&plan, &mut record)?;
         undo.cgroup = Some(cgroup.clone());
         let host = Host { files: &files, cgroup: &cgroup, alive: &alive, hold: kept.as_fd() };
-        let machine = self.start_machine(&mut plan, &host, console, &mut record, undo)?;
+        let source = Source::find(self.parts, &mut plan, &images);
+        trace::mark("runtime", "template found");
+        let machine = self.start_machine((&mut plan, source), &host, console, &mut record, undo)?;
         drop(files);
         log::debug!("{} ms: container built in its guest", begin.elapsed().as_millis());
         trace::mark("runtime", "container created");
@@ -300,44 +296,40 @@ impl Building<'_> {
         Ok(cgroup)
     }
 
-    /// Starts the machine from a template, or by a boot, and has the container built in it.
+    /// Starts the machine from its source and has the container built in it, or taken over.
     fn start_machine(
         &self,
-        plan: &mut Plan,
+        (plan, mut source): (&mut Plan, Source),
         host: &Host<'_>,
         mut console: Option<Console>,
         record: &mut Record,
         undo: &mut Undo,
     ) -> Result<Launched, CreateError> {
-        let mut ready = (plan.source.unwrap_or_else(template::default_source) == MachineSource::Template)
-            .then(|| template::ready(self.parts, plan.vm))
-            .flatten();
-        trace::mark("runtime", "template found");
         // Hooks of the host and whoever has the terminal know one machine; another in its place would be strange to them.
         let replaceable = console.is_none() && !plan.host.hooks.before_start();
         loop {
-            let origin = ready.as_ref().map_or(Origin::Boot, Origin::Template);
+            let origin = source.origin();
             let (control, machine) = self.launch(plan, origin, console.as_ref(), host)?;
             trace::mark("runtime", "machine launched");
             undo.machine = Some(machine.pid);
             let started = process::start_time(machine.pid).unwrap_or_default();
             record.vmm = Some(Vmm { pid: machine.pid, started });
-            record.template = ready.as_ref().map(|ready| ready.template.key().to_string());
+            record.template = source.key();
             self.dir.write_record(record)?;
             if let Some(console) = console.take() {
                 console.send()?;
             }
             self.host_hooks(plan, record, undo)?;
             plan.container.hook_state = record.hook_state(Status::Creating);
-            let Err(error) = self.create_in_guest(control, plan.container.clone(), host.files) else {
-                return Ok(machine);
+            let made = match (origin, &source.image) {
+                (Origin::Image(..), Some(image)) => self.adopt_in_guest(control, image, host.files),
+                (_, image) => self.create_in_guest(control, plan.container.clone(), image.as_ref(), host.files),
             };
-            let signal = undo.end_machine().filter(|_| ready.is_some());
+            let Err(error) = made else { return Ok(machine) };
+            let from_template = !matches!(origin, Origin::Boot);
+            let signal = undo.end_machine().filter(|_| from_template);
             match without_memory(error, signal) {
-                CreateError::BadSnapshot(why) if ready.is_some() && replaceable => {
-                    log::warn!("the machine cannot go on from its template and boots: {why}");
-                    ready = None;
-                }
+                CreateError::BadSnapshot(why) if from_template && replaceable => source.fall_back(&why),
                 error => return Err(error),
             }
         }
@@ -384,8 +376,11 @@ impl Building<'_> {
     ) -> Result<(UnixStream, Launched), CreateError> {
         let (control, theirs) = UnixStream::pair().map_err(io_error("make the control connection"))?;
         let mut keep = vec![(theirs.as_fd(), CONTROL_FD), (host.alive.as_fd(), ALIVE_FD), (host.hold, HOLD_FD)];
-        if let Origin::Template(ready) = origin {
+        if let Origin::Template(ready) | Origin::Image(ready, _) = origin {
             keep.push((ready.template.guard().as_fd(), TEMPLATE_FD));
+        }
+        if let Origin::Image(_, image) = origin {
+            keep.push((image.guard().as_fd(), IMAGE_FD));
         }
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = match console {
@@ -427,6 +422,12 @@ impl Building<'_> {
                 option("--hypervisor", hypervisor.into());
                 return args;
             }
+            Origin::Image(base, image) => {
+                option("--restore", image.path().into());
+                option("--base", base.template.path().into());
+                option("--hypervisor", (&base.hypervisor).into());
+                return args;
+            }
             Origin::Checkpoint(snapshot) => {
                 option("--restore", snapshot.into());
                 return args;
@@ -449,14 +450,39 @@ impl Building<'_> {
         Ok(())
     }
 
-    fn create_in_guest(&self, control: UnixStream, container: Container, files: &Files) -> Result<(), CreateError> {
+    /// A client of the machine, which has the container's files.
+    fn client(&self, control: UnixStream, files: &Files) -> Result<Client, CreateError> {
         control.set_read_timeout(Some(WORK_MAX)).map_err(io_error("set a timeout"))?;
         let mut client = Client::from_stream(control, SOFTWARE).map_err(|error| self.failed(error))?;
         client.files(&files.open()).map_err(|error| self.failed(error))?;
-        let create = Create { container, files: files.names() };
+        Ok(client)
+    }
+
+    fn create_in_guest(
+        &self,
+        control: UnixStream,
+        container: Container,
+        image: Option<&Image>,
+        files: &Files,
+    ) -> Result<(), CreateError> {
+        let mut client = self.client(control, files)?;
+        let create = Create { container, files: files.names(), template: image.and_then(Image::order) };
         match client.request(&Request::Create(Box::new(create))).map_err(|error| self.failed(error))? {
             Reply::Created { .. } => Ok(()),
             other => Err(self.failed(ClientError::Unexpected(Box::new(other)))),
+        }
+    }
+
+    /// Has the container of an image template become this one. Whatever fails is the template's fault.
+    fn adopt_in_guest(&self, control: UnixStream, image: &Image, files: &Files) -> Result<(), CreateError> {
+        let mut client = self.client(control, files)?;
+        let adopt = Adopt { files: files.names(), names: image.names() };
+        let adopted = client.request(&Request::Adopt(Box::new(adopt))).map_err(|error| self.failed(error));
+        match adopted {
+            Ok(Reply::Created { .. }) => Ok(()),
+            Ok(other) => Err(self.failed(ClientError::Unexpected(Box::new(other)))),
+            Err(CreateError::Refused(why)) => Err(CreateError::BadSnapshot(why)),
+            Err(error) => Err(error),
         }
     }
 

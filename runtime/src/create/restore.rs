@@ -4,14 +4,13 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use supermachine_lock::Mode;
-use supermachine_vmm_api::{Client, ClientError, Reply, Request};
+use supermachine_vmm_api::{ClientError, Reply, Request};
 
 use super::undo::Undo;
 use super::{Building, CreateError, Created, Host, Order, Origin, Terminal, io_error, planned};
 use crate::bundle::Bundle;
 use crate::checkpoint::{Image, VolumeMark};
 use crate::console::Console;
-use crate::control::{SOFTWARE, WORK_MAX};
 use crate::host::files::Files;
 use crate::host::launch::Launched;
 use crate::host::process;
@@ -116,9 +115,7 @@ impl Building<'_> {
     }
 
     fn restore_in_guest(&self, control: UnixStream, files: &Files) -> Result<(), CreateError> {
-        control.set_read_timeout(Some(WORK_MAX)).map_err(io_error("set a timeout"))?;
-        let mut client = Client::from_stream(control, SOFTWARE).map_err(|error| self.failed(error))?;
-        client.files(&files.open()).map_err(|error| self.failed(error))?;
+        let mut client = self.client(control, files)?;
         match client.request(&Request::Restore(Box::new(files.names()))).map_err(|error| self.failed(error))? {
             Reply::Restored { .. } => Ok(()),
             other => Err(self.failed(ClientError::Unexpected(Box::new(other)))),

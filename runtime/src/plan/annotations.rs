@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use supermachine_agent_protocol::container::TemplatePoint;
 use supermachine_vmm_api::Symlinks;
 
 use super::vm::number;
@@ -12,7 +13,8 @@ pub(crate) const DISK_MIB: &str = "dev.supermachine.root.disk-mib";
 /// What becomes of symbolic links in shared directories: `deny`, `opaque` or `follow`.
 pub(crate) const SYMLINKS: &str = "dev.supermachine.share.symlinks";
 
-/// Where the virtual machine comes from: `base`, a template, or `off`, a boot.
+/// Where the virtual machine comes from: `base`, a template; `pre-exec` or `listener`, a template with such a container; or
+/// `off`, a boot.
 pub(crate) const SNAPSHOT: &str = "dev.supermachine.snapshot";
 
 /// Smallest disk: less has no room for a file system.
@@ -31,8 +33,10 @@ pub(super) fn source(annotations: &BTreeMap<String, String>) -> Result<Option<Ma
         None => Ok(None),
         Some("base") => Ok(Some(MachineSource::Template)),
         Some("off") => Ok(Some(MachineSource::Boot)),
+        Some("pre-exec") => Ok(Some(MachineSource::Image(TemplatePoint::PreExec))),
+        Some("listener") => Ok(Some(MachineSource::Image(TemplatePoint::Listener))),
         Some(other) => {
-            let reason = format!("{other:?} is none of base and off");
+            let reason = format!("{other:?} is none of off, base, pre-exec and listener");
             Err(PlanError::invalid(format!("annotations[{SNAPSHOT:?}]"), reason))
         }
     }
@@ -67,6 +71,8 @@ mod tests {
         assert_eq!(source(&BTreeMap::new()), Ok(None));
         assert_eq!(source(&with(SNAPSHOT, "base")), Ok(Some(MachineSource::Template)));
         assert_eq!(source(&with(SNAPSHOT, "off")), Ok(Some(MachineSource::Boot)));
+        let listener = MachineSource::Image(TemplatePoint::Listener);
+        assert_eq!(source(&with(SNAPSHOT, "listener")), Ok(Some(listener)));
         assert_eq!(source(&with(SNAPSHOT, "no")).expect_err("no source").path(), format!("annotations[{SNAPSHOT:?}]"));
         assert_eq!(symlinks(&with(SYMLINKS, "follow")), Ok(Symlinks::Follow));
         assert_eq!(

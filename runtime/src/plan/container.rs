@@ -203,6 +203,7 @@ impl Parts<'_> {
             create_hooks: Vec::new(),
             start_hooks: Vec::new(),
             hook_state: String::new(),
+            template: None,
         })
     }
 

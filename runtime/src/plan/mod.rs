@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
-use supermachine_agent_protocol::container::{Container, Namespace};
+use supermachine_agent_protocol::container::{Container, Namespace, TemplatePoint};
 use supermachine_layers::digest::Digest;
 use supermachine_vmm_api::Symlinks;
 
@@ -80,6 +80,8 @@ pub enum MachineSource {
     Template,
     /// A boot.
     Boot,
+    /// A template that has a container of the same kind at this point of its life; a plain one if there is none yet.
+    Image(TemplatePoint),
 }
 
 /// Size of the virtual machine.

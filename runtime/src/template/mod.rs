@@ -4,6 +4,7 @@
 //! templates costs time, not containers: then the machine boots.
 
 mod bake;
+pub(crate) mod image;
 mod verdict;
 
 use std::env;

@@ -11,6 +11,7 @@ mod cut;
 mod exec;
 mod harness;
 mod hooks;
+mod images;
 mod layers;
 mod lifecycle;
 mod mounts;

@@ -76,6 +76,49 @@ impl Store {
         Ok(made)
     }
 
+    /// The template for `parts` if there is a usable one; one that is not is removed and told of, unless another process has it
+    /// in hand. Nothing is waited for, nothing is baked.
+    ///
+    /// # Errors
+    /// The store is broken, or the template cannot be read now.
+    pub fn find(&self, parts: &Parts, tell: &mut dyn FnMut(Event<'_>)) -> Result<Option<Template>, StoreError> {
+        if let Some(template) = self.get(parts) {
+            return Ok(Some(template));
+        }
+        let key = parts.key();
+        if self.template_dir(&key).symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let lock_path = self.lock_path(&key);
+        let lock = lock::try_hold_removable(&lock_path).map_err(io_error("lock", &lock_path))?;
+        lock.map_or(Ok(None), |_lock| self.usable(parts, tell))
+    }
+
+    /// Has `bake` make the template for `parts`, as [`get_or_bake`](Self::get_or_bake) does, unless it is there or another
+    /// process makes it: then `None` at once.
+    ///
+    /// # Errors
+    /// As for `get_or_bake`.
+    pub fn bake_if_free(
+        &self,
+        parts: &Parts,
+        bake: impl FnOnce(&Path) -> Result<(), BakeFailure>,
+    ) -> Result<Option<Template>, StoreError> {
+        check_key(parts.map()).map_err(|source| StoreError::Parts { source })?;
+        let key = parts.key();
+        let lock_path = self.lock_path(&key);
+        let lock = lock::try_hold_removable(&lock_path).map_err(io_error("lock", &lock_path))?;
+        let Some(lock) = lock else { return Ok(None) };
+        self.clear_work(&key)?;
+        if self.usable(parts, &mut |_| ())?.is_some() {
+            return Ok(None);
+        }
+        let made = self.make(parts, bake)?;
+        drop(lock);
+        self.tidy();
+        Ok(Some(made))
+    }
+
     /// What is there, with the lock held: made usable or removed.
     fn usable(&self, parts: &Parts, tell: &mut dyn FnMut(Event<'_>)) -> Result<Option<Template>, StoreError> {
         let key = parts.key();

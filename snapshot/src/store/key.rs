@@ -28,6 +28,11 @@ impl Parts {
         self
     }
 
+    /// The parts that an `about.key` has.
+    pub fn from_map(map: BTreeMap<String, String>) -> Self {
+        Self(map)
+    }
+
     /// For `about.key`.
     pub fn to_map(&self) -> BTreeMap<String, String> {
         self.0.clone()

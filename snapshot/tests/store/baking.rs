@@ -133,3 +133,47 @@ fn what_a_dead_baker_left_is_cleared_by_the_next() {
     store.prune(None).expect("prunes");
     assert!(!others.exists(), "pruning clears it all");
 }
+
+#[test]
+fn one_bakes_if_it_is_free_and_others_go_on_without() {
+    let (_dir, store) = store();
+    let parts = parts("a");
+    let find = || store.find(&parts, &mut |_| ()).expect("looks").map(|template| mark(&template));
+    assert_eq!(find(), None);
+    assert_eq!(names(&store), [""; 0], "to look leaves nothing");
+    let made = store.bake_if_free(&parts, |path| {
+        let other = store.bake_if_free(&parts, |_| panic!("two at once"));
+        assert!(other.expect("looks").is_none());
+        assert_eq!(find(), None);
+        bake(path, &parts, 1, None)
+    });
+    assert_eq!(made.expect("bakes").map(|template| mark(&template)), Some(1));
+    let again = store.bake_if_free(&parts, |_| panic!("it is there"));
+    assert!(again.expect("looks").is_none());
+    assert_eq!(find(), Some(1));
+    let failed = store.bake_if_free(&Parts::new().with("kernel", "b"), |_| Err("no room".into()));
+    assert!(matches!(failed, Err(StoreError::Bake { .. })), "{failed:?}");
+}
+
+#[test]
+fn what_is_found_damaged_is_removed_and_told_of_unless_it_is_in_hand() {
+    let (_dir, store) = store();
+    let parts = parts("a");
+    let state = get(&store, &parts, 1).0.expect("bakes").path().join("state");
+    fs::write(state, "nonsense").expect("a file");
+    let mut told = Vec::new();
+    let mut find = || {
+        let found = store.find(&parts, &mut |event| match event {
+            Event::Removed { reason, .. } => told.push(reason.to_owned()),
+            other => panic!("{other:?}"),
+        });
+        (found.expect("looks").is_none(), told.clone())
+    };
+    let lock = File::open(store.dir().join(format!("{}.lock", parts.key()))).expect("opens");
+    lock.lock().expect("locks");
+    assert_eq!(find(), (true, Vec::new()), "somebody sees to it");
+    drop(lock);
+    let (nothing, told) = find();
+    assert!(nothing && told.len() == 1 && told[0].contains("magic"), "{told:?}");
+    assert_eq!(find().1.len(), 1, "once");
+}

@@ -21,8 +21,8 @@ mod valve;
 
 pub use client::{Client, ClientError};
 pub use messages::{
-    ContainerFiles, ContainerState, Create, DiskStats, FRAME_MAX, Reply, Request, Saved, Share, State, Stats, Status,
-    Symlinks, VERSION, VcpuStats, Volume,
+    Adopt, ContainerFiles, ContainerState, Create, DiskStats, FRAME_MAX, Reply, Request, Saved, Share, State, Stats,
+    Status, Symlinks, TemplateOrder, VERSION, VcpuStats, Volume,
 };
 pub use relay::{Relay, Sender, Streams};
 pub use stdio::{Input, Output};

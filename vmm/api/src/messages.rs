@@ -1,10 +1,11 @@
 //! Messages of the control protocol, as JSON with externally tagged, kebab-case names; unknown fields are refused.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use supermachine_agent_protocol::container::{Container, ProcessInfo, Resources, Usage};
-use supermachine_agent_protocol::{Exec, Hello};
+use supermachine_agent_protocol::{Exec, Hello, Names};
 
 /// Version of this protocol; both sides must have the same.
 pub const VERSION: u32 = 3;
@@ -71,6 +72,9 @@ pub enum Request {
     /// Gives a machine that goes on from a checkpoint the files of its container, and lets it go on, its first process's
     /// streams joined to the vmm's own; answered by [`Reply::Restored`]. Nothing of the machine runs before.
     Restore(Box<ContainerFiles>),
+    /// The same for a machine from a template with a container in it, which becomes one of its own: it waits for its start, as
+    /// after [`Request::Create`]. Answered by [`Reply::Created`].
+    Adopt(Box<Adopt>),
     /// Counters; answered by [`Reply::Stats`].
     Stats {},
     /// Gives an empty block device its backing; the guest sees a capacity change. Refused where one is there already.
@@ -93,6 +97,31 @@ pub struct Create {
     /// What is given to the machine's devices.
     #[serde(default)]
     pub files: ContainerFiles,
+    /// Where the machine is saved as a template for others at the point of the container's life that `container.template` names.
+    /// Whatever becomes of that, the container goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateOrder>,
+}
+
+/// A template that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateOrder {
+    /// Absolute path of the data directory that has the store of templates.
+    pub data: PathBuf,
+    /// The parts of its key; `base` is the identity of the snapshot that the machine came from.
+    pub key: BTreeMap<String, String>,
+}
+
+/// A container that was saved in a template, as another's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// What the guest's disks have behind them: what they had when it was saved.
+    pub files: ContainerFiles,
+    /// Its own names.
+    #[serde(default)]
+    pub names: Names,
 }
 
 /// Files of a container, by their numbers. A machine takes them once.

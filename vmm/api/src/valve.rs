@@ -9,6 +9,8 @@ struct State {
     over: bool,
     /// Whether bytes are between their reading and their sending.
     passing: bool,
+    /// Whether anything ever passed.
+    used: bool,
 }
 
 /// See the module.
@@ -44,6 +46,11 @@ impl Valve {
         self.changed.notify_all();
     }
 
+    /// Whether input was ever read, its end included.
+    pub fn is_used(&self) -> bool {
+        self.lock().used
+    }
+
     /// Nothing will pass any more.
     pub(crate) fn end(&self) {
         self.lock().over = true;
@@ -57,6 +64,7 @@ impl Valve {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.passing = !state.over;
+        state.used |= state.passing;
         state.passing.then(|| Passing(self))
     }
 
@@ -73,7 +81,9 @@ mod tests {
     #[test]
     fn it_is_shut_once_nothing_passes() {
         let valve = Valve::default();
+        assert!(!valve.is_used());
         let passing = valve.pass().expect("it is open");
+        assert!(valve.is_used());
         assert!(!valve.shut(Duration::from_millis(1)));
         drop(passing);
         assert!(valve.shut(Duration::from_secs(60)));

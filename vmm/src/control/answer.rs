@@ -37,6 +37,7 @@ pub(super) fn needs_guest(request: &Request) -> bool {
         | Request::Snapshot { .. }
         | Request::Checkpoint { .. }
         | Request::Restore(_)
+        | Request::Adopt(_)
         | Request::AttachDisk { .. } => false,
     }
 }
@@ -50,6 +51,7 @@ impl Server {
             Request::Pause {} => self.machine.gate.pause(),
             Request::Resume {} => self.machine.gate.resume(),
             Request::Kill { signal } => {
+                self.life.container().touch();
                 self.life.signal(signal).map_err(|e| refusal(ErrorCode::BadRequest, e.to_string()))?;
             }
             Request::AttachDisk { slot, path, read_only } => {

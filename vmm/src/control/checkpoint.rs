@@ -5,11 +5,11 @@ use std::path::Path;
 
 use supermachine_agent_protocol::blocking::{ConnectionError, FrameReader, FrameWriter};
 use supermachine_agent_protocol::{Attached, ErrorCode, ErrorReply, FrameKind};
-use supermachine_vmm_api::{ContainerFiles, Reply, Request};
+use supermachine_vmm_api::{Adopt, ContainerFiles, Reply, Request};
 
 use super::{Outcome, SIGKILL, Server, of_container, refusal};
 use crate::bind::Files;
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Way};
 use crate::ending;
 use crate::leash::Leash;
 
@@ -21,6 +21,7 @@ impl Server {
         reader: &mut FrameReader<UnixStream>,
         writer: &mut FrameWriter<UnixStream>,
     ) -> Result<(), ConnectionError> {
+        self.life.container().wait_for_template();
         let saved = {
             let leash = Leash::new(&self.life, writer.get_ref())?;
             Checkpoint::save(&self.life, &self.machine, dir, &leash)
@@ -49,8 +50,17 @@ impl Server {
         }
     }
 
+    /// Takes over the container of a template.
+    pub(super) fn adopt(&self, wanted: &Adopt, files: Files, leash: &Leash) -> Result<Outcome, ErrorReply> {
+        let Adopt { files: names, names: of_container_names } = wanted;
+        let way = Way::Adopt(of_container_names);
+        let adopted = checkpoint::restore(&self.life, &self.machine, (names, files), way, leash);
+        let Attached { pid, .. } = adopted.map_err(|error| of_checkpoint(&error))?;
+        Ok(Outcome::Reply(Reply::Created { pid }))
+    }
+
     pub(super) fn restore(&self, wanted: &ContainerFiles, files: Files, leash: &Leash) -> Result<Outcome, ErrorReply> {
-        let restored = checkpoint::restore(&self.life, &self.machine, wanted, files, leash);
+        let restored = checkpoint::restore(&self.life, &self.machine, (wanted, files), Way::Attach, leash);
         let Attached { pid, started, terminal, stdin: _ } = restored.map_err(|error| of_checkpoint(&error))?;
         Ok(Outcome::Reply(Reply::Restored { pid, started, terminal }))
     }

@@ -114,6 +114,10 @@ impl Server {
                     let files = Files::new(std::mem::take(&mut held));
                     self.guest_request(&mut writer, |leash| self.restore(&wanted, files, leash))?;
                 }
+                Ok(Request::Adopt(wanted)) => {
+                    let files = Files::new(std::mem::take(&mut held));
+                    self.guest_request(&mut writer, |leash| self.adopt(&wanted, files, leash))?;
+                }
                 Ok(Request::Checkpoint { dir }) => self.checkpoint(&dir, &mut reader, &mut writer)?,
                 Ok(request) => self.request(request, &mut writer)?,
                 Err(error) => {
@@ -131,6 +135,9 @@ impl Server {
                 Err(error) => writer.send_json(FrameKind::Error, &error),
             };
         }
+        if matches!(request, Request::Update(_) | Request::KillAll { .. }) {
+            self.life.container().touch();
+        }
         self.guest_request(writer, |leash| self.ask_guest(request, leash))
     }
 
@@ -139,6 +146,7 @@ impl Server {
         writer: &mut FrameWriter<UnixStream>,
         ask: impl FnOnce(&Leash) -> Result<Outcome, ErrorReply>,
     ) -> Result<(), ConnectionError> {
+        self.life.container().wait_for_template();
         // Dropped after the client was told: the machine's end waits for that.
         let leash = Leash::new(&self.life, writer.get_ref())?;
         let outcome = match (self.machine.gate.is_paused(), self.life.container().is_held()) {
@@ -196,6 +204,8 @@ impl Server {
         if self.machine.gate.is_paused() {
             return writer.send_json(FrameKind::Error, &paused());
         }
+        self.life.container().touch();
+        self.life.container().wait_for_template();
         if self.life.container().is_held() {
             return writer.send_json(FrameKind::Error, &being_saved());
         }

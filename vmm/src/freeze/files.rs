@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use supermachine_hv::GuestMemory;
-use supermachine_snapshot::{About, Kind, Layout, Limits, Mapping, Present, Ram, Region, Span, Writer};
+use supermachine_snapshot::{About, Kind, Layout, Limits, Mapping, Present, Ram, Region, SnapshotId, Span, Writer};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{FreezeError, MachineState, Snapshot, pages};
@@ -16,17 +16,19 @@ use crate::memory::{self, Placed};
 /// The section that has everything but RAM, in JSON.
 const MACHINE: &str = "machine";
 
-/// Reads a snapshot.
-pub(super) fn read(dir: &Path) -> Result<Snapshot, FreezeError> {
-    let files = supermachine_snapshot::Snapshot::open(dir, &Limits::default())?;
+/// Reads a snapshot; `base` has the one that it lies on, if it is a diff.
+pub(super) fn read(dir: &Path, base: Option<&Path>) -> Result<Snapshot, FreezeError> {
+    let open = |dir: &Path| supermachine_snapshot::Snapshot::open(dir, &Limits::default());
+    let (files, base) = (open(dir)?, base.map(open).transpose()?);
     let state: MachineState = serde_json::from_slice(files.section(MACHINE)?).map_err(FreezeError::State)?;
-    let layout = Layout::new(&files, None)?;
+    let layout = Layout::new(&files, base.as_ref())?;
     let place = |mapping: &Mapping<'_>| Placed { gpa: mapping.gpa, bytes: mapping.bytes, offset: mapping.offset };
     let placed: Vec<_> = layout.regions.iter().map(place).collect();
-    let file = files.memory().try_clone().map_err(FreezeError::Descriptor)?;
-    let memory = memory::map(file, &placed, state.memory_bytes)?;
+    let over: Vec<_> = layout.over.iter().map(place).collect();
+    let file = base.as_ref().unwrap_or(&files).memory().try_clone().map_err(FreezeError::Descriptor)?;
+    let memory = memory::map(file, &placed, (files.memory(), &over), state.memory_bytes)?;
     let mut spans = Vec::new();
-    for run in files.runs() {
+    for run in base.iter().chain([&files]).flat_map(|files| files.runs()) {
         // Runs lie in the file as regions do; one may go on from a region into the next.
         let cut = |placed: &Placed| {
             let start = run.position.max(placed.offset);
@@ -36,7 +38,7 @@ pub(super) fn read(dir: &Path) -> Result<Snapshot, FreezeError> {
         };
         spans.extend(placed.iter().filter_map(cut));
     }
-    Ok(Snapshot { state, memory, spans })
+    Ok(Snapshot { state, memory, spans, full: base.is_none().then(|| files.id()) })
 }
 
 /// What is written besides the machine itself.
@@ -48,6 +50,8 @@ pub struct Label {
     pub key: BTreeMap<String, String>,
     /// Whether a container is held in it.
     pub holds_container: bool,
+    /// The full snapshot that the machine came from, if only what was written since is to be saved.
+    pub base: Option<SnapshotId>,
 }
 
 /// Writes a snapshot; after an error nothing is left of it. `from` are the pages that were there before the machine
@@ -64,6 +68,8 @@ pub(super) fn write(
     writer.section(MACHINE, bytes)?;
     let regions: Vec<_> =
         memory.iter().map(|region| Region { gpa: region.start_addr().0, bytes: region.len() }).collect();
+    // Over a base nothing of it is written again.
+    let from = if label.base.is_some() { Some(&[] as &[Span]) } else { from };
     let spans = pages::present(memory, from).map_err(FreezeError::Pages)?;
     let present = spans.as_deref().map_or(Present::All, Present::Spans);
     writer.finish(about(label, state), &regions, present, &Reader(memory))?;
@@ -89,6 +95,6 @@ fn about(label: &Label, state: &MachineState) -> About {
         vcpus: u16::try_from(state.vcpus.len()).unwrap_or(u16::MAX),
         devices: state.devices.names(),
         key: label.key.clone(),
-        base: None,
+        base: label.base,
     }
 }

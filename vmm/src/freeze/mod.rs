@@ -21,7 +21,7 @@ use supermachine_devices::virtio::{MmioDevice, Transport, VirtioDevice};
 use supermachine_devices::vsock::Vsock;
 use supermachine_hv::x86::RunState;
 use supermachine_hv::{GuestMemory, HvError, Idle, VcpuState};
-use supermachine_snapshot::{SnapshotError, Span};
+use supermachine_snapshot::{SnapshotError, SnapshotId, Span};
 
 use crate::attach::SerialPort;
 use crate::gate::GateError;
@@ -83,15 +83,18 @@ pub struct Snapshot {
     pub memory: GuestMemory,
     /// Pages of RAM that may not be zero.
     pub spans: Vec<Span>,
+    /// Its identity, if it needs no other beneath it: one that others may lie on.
+    pub full: Option<SnapshotId>,
 }
 
 impl Snapshot {
-    /// Reads the snapshot in `dir`. Nothing is done that takes longer for more RAM.
+    /// Reads the snapshot in `dir`, which lies on that in `base` if it is a diff. Nothing is done that takes longer for
+    /// more RAM.
     ///
     /// # Errors
-    /// A file is missing, too short, or not what it should be.
-    pub fn open(dir: &Path) -> Result<Self, FreezeError> {
-        files::read(dir)
+    /// A file is missing, too short, or not what it should be, or the base is another one.
+    pub fn open(dir: &Path, base: Option<&Path>) -> Result<Self, FreezeError> {
+        files::read(dir, base)
     }
 }
 

@@ -153,6 +153,7 @@ fn settings(image: &Path) -> Settings {
         console: false,
         main: None,
         restore: None,
+        base: None,
         bake: None,
         key: Default::default(),
     }

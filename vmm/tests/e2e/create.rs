@@ -198,7 +198,7 @@ fn an_abandoned_machine_ends() {
     let hello = json!({"hello": {"version": supermachine_vmm_api::VERSION, "software": "e2e tests"}});
     let mut writer = FrameWriter::new(&stream);
     writer.send_json(FrameKind::Control, &hello).expect("sent");
-    let wanted = Create { container: container(&["true"]), files: ContainerFiles::default() };
+    let wanted = Create { container: container(&["true"]), files: ContainerFiles::default(), template: None };
     writer.send_json(FrameKind::Request, &Request::Create(Box::new(wanted))).expect("sent");
     let started = Instant::now();
     drop(stream);

@@ -80,7 +80,11 @@ impl Case {
         let files: Vec<_> = self.files.iter().map(AsFd::as_fd).collect();
         client.files(&files).expect("files are taken");
         let container = serde_json::from_value(self.container.clone()).expect("a container");
-        let created = client.request(&Request::Create(Box::new(Create { container, files: self.wanted.clone() })));
+        let created = client.request(&Request::Create(Box::new(Create {
+            container,
+            files: self.wanted.clone(),
+            template: None,
+        })));
         (client, child, created)
     }
 

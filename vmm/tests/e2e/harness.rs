@@ -207,7 +207,7 @@ pub(crate) fn create(client: &mut Client, container: Container) -> std::result::
     let image = std::fs::File::open(rootfs()).expect("the image");
     client.files(&[image.as_fd()])?;
     let files = ContainerFiles { layers: vec![0], ..ContainerFiles::default() };
-    client.request(&Request::Create(Box::new(Create { container, files })))
+    client.request(&Request::Create(Box::new(Create { container, files, template: None })))
 }
 
 /// Waits for the child and collects its output; a hang is killed and fails.

@@ -83,6 +83,7 @@ impl Files {
             console: false,
             main: None,
             restore: None,
+            base: None,
             bake: None,
             key: Default::default(),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use supermachine_snapshot::store::Entry;
-use supermachine_snapshot::{Kind, Manifest};
+use supermachine_snapshot::{Kind, Manifest, SnapshotId};
 
 use crate::time;
 
@@ -88,8 +88,15 @@ fn created(manifest: &Manifest) -> SystemTime {
 }
 
 fn table(entries: &[Entry]) -> String {
-    let mut table = Table::new(["KEY", "KIND", "SIZE", "AGE", "LAST USE", "IN USE", "MEMORY", "VCPUS", "MADE OF"]);
+    let mut table =
+        Table::new(["KEY", "KIND", "SIZE", "AGE", "LAST USE", "IN USE", "MEMORY", "VCPUS", "BASE", "MADE OF"]);
+    // What a base is called in this list; one that is not in it is gone.
+    let name = |base: SnapshotId| {
+        let is_it = |entry: &&Entry| entry.content.as_ref().is_ok_and(|(id, _)| *id == base);
+        entries.iter().find(is_it).map_or("gone", |entry| entry.key.short()).to_owned()
+    };
     for entry in entries {
+        let base = entry.base().map_or_else(|| "-".to_owned(), name);
         let (kind, age, memory, vcpus, parts) = match &entry.content {
             Ok((_, manifest)) => (
                 kind(manifest.about.kind).to_owned(),
@@ -105,7 +112,8 @@ fn table(entries: &[Entry]) -> String {
         };
         let in_use = if entry.in_use { "yes" } else { "no" };
         let (disk, used) = (size(entry.disk_bytes), ago(entry.last_used));
-        table.row([entry.key.short().to_owned(), kind, disk, age, used, in_use.to_owned(), memory, vcpus, parts]);
+        let (key, in_use) = (entry.key.short().to_owned(), in_use.to_owned());
+        table.row([key, kind, disk, age, used, in_use, memory, vcpus, base, parts]);
     }
     table.text()
 }
