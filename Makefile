@@ -77,9 +77,9 @@ bench-layers: setup ## measure the squashfs writer against mksquashfs (as root);
 	cargo build --release -p supermachine-layers --examples
 	@conformance/bench-layers
 
-test-mounts: setup build ## root file systems and shares beside this host's, their rates, bench-layers (as root); MOUNTS=--quick for minutes less
-	$(if $(findstring --quick,$(MOUNTS)),,cargo build --release -p supermachine-layers --examples)
-	@conformance/setup cpio:cpio
+test-mounts: setup build ## root file systems and shares beside this host's, their rates, bench-layers (as root); MOUNTS=--quick for minutes less, --kvm for the trees on KVM
+	$(if $(MOUNTS),,cargo build --release -p supermachine-layers --examples)
+	@conformance/setup cpio:cpio umoci:umoci skopeo:skopeo
 	@conformance/with-guest conformance/mounts/run $(MOUNTS)
 
 programs: setup build ## run the same programs here and in soft guests, compare what they print (as root); PROGRAMS=--quick for some

@@ -1,7 +1,8 @@
 //! The layer store below containers: images of trees are shared and found again, bundles are made of images, nothing in use goes.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -81,10 +82,8 @@ fn tar(tree: &Path, file: &Path) -> Vec<u8> {
     fs::read(file).expect("an archive")
 }
 
-/// An OCI layout with busybox below and a layer above it, whose command is `args`.
-fn layout(place: &Place, args: &[&str]) -> PathBuf {
-    let layout = place.path("layout");
-    fs::create_dir_all(layout.join("blobs/sha256")).expect("directories");
+/// The layers of an image: busybox below and a layer above it.
+fn layer_tars(place: &Place) -> Vec<Vec<u8>> {
     let upper = place.path("upper");
     fs::create_dir_all(upper.join("bin")).expect("directories");
     fs::write(upper.join("above"), "above\n").expect("a file");
@@ -92,25 +91,36 @@ fn layout(place: &Place, args: &[&str]) -> PathBuf {
     let lower = place.bundle(&["sh"], |_| ());
     let config: Value = serde_json::from_slice(&fs::read(lower.join("config.json")).expect("reads")).expect("JSON");
     let lower = PathBuf::from(config["root"]["path"].as_str().expect("a path"));
+    vec![tar(&lower, &place.path("lower.tar")), tar(&upper, &place.path("upper.tar"))]
+}
+
+/// An OCI layout of an image with these layers, whose command is `args`.
+fn layout_of(place: &Place, name: &str, args: &[&str], tars: &[Vec<u8>]) -> PathBuf {
+    let layout = place.path(name);
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("directories");
     let blob = |media_type: &str, bytes: &[u8]| {
         let digest = Digest::of(bytes);
         fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).expect("a file");
         json!({"mediaType": format!("application/vnd.oci.image.{media_type}"), "digest": digest, "size": bytes.len()})
     };
-    let tars = [tar(&lower, &place.path("lower.tar")), tar(&upper, &place.path("upper.tar"))];
+    let diff_ids: Vec<_> = tars.iter().map(|tar| Digest::of(tar)).collect();
     let config = json!({
         "os": "linux", "architecture": "amd64",
         "config": {"Cmd": args, "User": "me", "WorkingDir": "/tmp", "Labels": {"dev.supermachine.vcpus": "9", "org.x": "y"}},
-        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tars[0]), Digest::of(&tars[1])]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = blob("config.v1+json", config.to_string().as_bytes());
-    let layers = tars.map(|tar| blob("layer.v1.tar", &tar));
+    let layers: Vec<_> = tars.iter().map(|tar| blob("layer.v1.tar", tar)).collect();
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
     let manifest = blob("manifest.v1+json", manifest.as_bytes());
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a file");
     let index = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
     fs::write(layout.join("index.json"), index).expect("a file");
     layout
+}
+
+fn layout(place: &Place, args: &[&str]) -> PathBuf {
+    layout_of(place, "layout", args, &layer_tars(place))
 }
 
 #[test]
@@ -137,6 +147,45 @@ fn a_bundle_of_an_image_runs_and_keeps_its_layers() {
     }
     place.good(&["layers", "prune"]);
     assert_eq!(place.layers(), [Value::Null; 0]);
+    place.assert_clean();
+}
+
+#[test]
+fn an_image_that_shares_layers_converts_only_the_new_one() {
+    let place = Place::new();
+    let create = |place: &Place, layout: &Path, bundle: &str| {
+        let image = format!("oci-layout:{}", text(layout));
+        place.call(&["bundle", "create", "--image", &image, text(&place.path(bundle))])
+    };
+    // An image that is written again is another file.
+    let images = || {
+        let entries = fs::read_dir(place.path("data/layers/images")).expect("a store");
+        let entries = entries.map(|entry| entry.expect("an entry"));
+        entries.map(|entry| (entry.file_name(), entry.metadata().expect("there").ino())).collect::<BTreeMap<_, _>>()
+    };
+    let mut tars = layer_tars(&place);
+    assert_eq!(create(&place, &layout_of(&place, "first", &["true"], &tars), "one").status, 0);
+    let before = images();
+    let top = place.path("top");
+    fs::create_dir(&top).expect("a directory");
+    fs::write(top.join("top"), "top\n").expect("a file");
+    let shared: Vec<_> = tars.iter().map(|tar| Digest::of(tar)).collect();
+    tars.push(tar(&top, &place.path("top.tar")));
+    let second = layout_of(&place, "second", &["cat", "/above", "/top"], &tars);
+    for digest in shared {
+        fs::remove_file(second.join("blobs/sha256").join(digest.hex())).expect("removes");
+    }
+    // What is not even there cannot be converted again.
+    let done = create(&place, &second, "two");
+    assert_eq!(done.status, 0, "{}", done.stderr);
+    let after = images();
+    assert!(before.len() == 2 && after.len() == 3, "{before:?} {after:?}");
+    assert!(before.iter().all(|(name, ino)| after.get(name) == Some(ino)), "{before:?} {after:?}");
+    let done = place.call(&["run", "--bundle", text(&place.path("two")), "c"]);
+    assert_eq!((done.status, done.stdout.as_str()), (0, "above\ntop\n"), "{}", done.stderr);
+    let empty = Place::alone();
+    let done = create(&empty, &second, "none");
+    assert!(done.status != 0 && done.stderr.contains("is not in it"), "{}", done.stderr);
     place.assert_clean();
 }
 

@@ -227,6 +227,94 @@ fn a_volume_is_made_and_keeps_what_was_written() {
     place.assert_clean();
 }
 
+/// What `stat -f` says of a file system.
+#[derive(Debug)]
+struct FileSystem {
+    magic: String,
+    block: u64,
+    blocks: u64,
+    free: u64,
+    available: u64,
+    files: u64,
+    free_files: u64,
+    longest_name: u64,
+}
+
+impl FileSystem {
+    /// In the order of [`FILE_SYSTEMS`].
+    fn of(words: &[&str]) -> Self {
+        let number = |index: usize| words[index].parse().expect("a number");
+        let [block, blocks, free, available, files, free_files, longest_name] = [1, 2, 3, 4, 5, 6, 7].map(number);
+        Self { magic: words[0].to_owned(), block, blocks, free, available, files, free_files, longest_name }
+    }
+
+    /// What no file system may say.
+    fn assert_sane(&self) {
+        assert!(self.available <= self.free && self.free <= self.blocks && self.free_files <= self.files, "{self:?}");
+        // Small ext4 has small blocks; squashfs, below the root, tells one byte too many.
+        assert!((1024..=4096).contains(&self.block) && self.blocks > 0 && self.free > 0, "{self:?}");
+        assert!((255..=256).contains(&self.longest_name), "{self:?}");
+    }
+}
+
+/// Each file system twice, as `stat -f` and as `df` have it, then what is mounted.
+const FILE_SYSTEMS: &str = "for at in / /share /memory /volume; do stat -f -c '%t %S %b %f %a %c %d %l' $at
+    df -k $at | tail -n 1 | tr -s ' ' | cut -d' ' -f2,3,4,6; done; mount";
+
+#[test]
+fn file_systems_say_what_they_are_and_how_large() {
+    let place = Place::new();
+    let (dir, image) = (directory(&place, "dir"), place.path("volume.img"));
+    let printed = output(&place, FILE_SYSTEMS, |config| {
+        mount(config, "bind", &dir, "/share", &["bind"]);
+        mount(config, "tmpfs", Path::new("tmpfs"), "/memory", &["size=16m", "nr_inodes=1000"]);
+        mount(config, "ext4", &image, "/volume", &["size=64M"]);
+    });
+    let host = nix::sys::statvfs::statvfs(&dir).expect("statvfs");
+    let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split(' ').collect()).collect();
+    let magics = ["794c7630", "65735546", "1021994", "ef53"];
+    let mut found = Vec::new();
+    for (index, (magic, at)) in magics.into_iter().zip(["/", "/share", "/memory", "/volume"]).enumerate() {
+        let (stat, df) = (FileSystem::of(&lines[2 * index]), &lines[2 * index + 1]);
+        stat.assert_sane();
+        assert_eq!((stat.magic.as_str(), df[3]), (magic, at), "{printed}");
+        let kib = |blocks: u64| (blocks * stat.block / 1024).to_string();
+        // Others write to the host's file system meanwhile.
+        let (size, used, free) = (kib(stat.blocks), kib(stat.blocks - stat.free), kib(stat.available));
+        assert!(df[0] == size && (at == "/share" || (df[1], df[2]) == (&used, &free)), "{stat:?} {df:?}");
+        found.push(stat);
+    }
+    let [root, share, memory, volume] = <[FileSystem; 4]>::try_from(found).expect("four");
+    // The machine's memory is 1 GiB, of which the root may take half.
+    let mib = |system: &FileSystem| (system.blocks * system.block) >> 20;
+    assert!((400..=512).contains(&mib(&root)), "{root:?}");
+    assert_eq!((share.blocks, share.files), (host.blocks(), host.files()), "{share:?}");
+    let apart = share.available.abs_diff(host.blocks_available()) * share.block;
+    assert!(apart < 4 << 30, "{share:?}, free on the host: {}", host.blocks_available());
+    assert_eq!((memory.blocks, memory.free, memory.files, memory.free_files), (4096, 4096, 1000, 999), "{memory:?}");
+    assert!((50..64).contains(&mib(&volume)) && volume.files > 1000, "{volume:?}");
+    assert_mounts(&lines[8..]);
+    place.assert_clean();
+}
+
+/// Nothing but what the container has been given, each once, at its place and with its type.
+fn assert_mounts(lines: &[Vec<&str>]) {
+    let named = lines.iter().map(|line| (line[2], line[0], line[4])).collect::<Vec<_>>();
+    for (at, source, kind) in [
+        ("/", "overlay", "overlay"),
+        ("/share", "shares", "virtiofs"),
+        ("/memory", "tmpfs", "tmpfs"),
+        ("/volume", "", "ext4"),
+    ] {
+        let there: Vec<_> = named.iter().filter(|line| line.0 == at).collect();
+        assert!(there.len() == 1 && there[0].1.contains(source) && there[0].2 == kind, "{at}: {lines:?}");
+    }
+    let mut places: Vec<_> = named.iter().map(|line| line.0).collect();
+    places.sort_unstable();
+    let wanted = ["/", "/dev", "/dev/pts", "/memory", "/proc", "/share", "/sys", "/sys/fs/cgroup", "/volume"];
+    assert_eq!(places, wanted, "{lines:?}");
+}
+
 #[test]
 fn the_root_can_be_a_disk_of_limited_size() {
     let place = Place::new();
