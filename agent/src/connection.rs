@@ -66,6 +66,8 @@ enum State {
     Attaching(Option<Names>),
     /// A process and its frames.
     Exec(Box<Process>),
+    /// A process that serves the container's files; it has the socket, and is `orphan`.
+    Serving,
     /// Everything is queued: send it, say that this was all, and wait for the host to close.
     Closing { half_closed: bool },
     /// Our own call that tells the host that we listen; the host closes it.
@@ -135,7 +137,12 @@ impl Connection {
                 }
             }
             (Source::Listening, State::Exec(process)) => process.on_listening(),
-            (Source::Exit, _) => self.orphan = self.orphan.take().filter(Child::still_runs),
+            (Source::Exit, _) => {
+                self.orphan = self.orphan.take().filter(Child::still_runs);
+                if matches!(self.state, State::Serving) && self.orphan.is_none() {
+                    return Verdict::Gone;
+                }
+            }
             (Source::Stdout, State::Exec(process)) => {
                 process.on_output(FrameKind::Stdout, &mut cx.scratch, &mut self.out);
             }
@@ -171,7 +178,7 @@ impl Connection {
         if let State::Announcing { connected } = &mut self.state {
             *connected |= flags.contains(EpollFlags::EPOLLOUT);
         }
-        if flags.contains(EpollFlags::EPOLLRDHUP) && matches!(self.state, State::Exec(_)) {
+        if flags.contains(EpollFlags::EPOLLRDHUP) && matches!(self.state, State::Exec(_) | State::Serving) {
             return Verdict::Gone;
         }
         if !flags.contains(EpollFlags::EPOLLIN) {
@@ -252,7 +259,7 @@ impl Connection {
         match &self.state {
             State::Hello | State::Request => true,
             State::Exec(process) => !process.is_congested(),
-            State::Attaching(_) | State::Closing { .. } | State::Announcing { .. } => false,
+            State::Attaching(_) | State::Serving | State::Closing { .. } | State::Announcing { .. } => false,
         }
     }
 
@@ -261,7 +268,7 @@ impl Connection {
             State::Hello => self.on_hello(frame),
             State::Request => self.on_request(cx, frame),
             State::Exec(process) => on_process_frame(process, frame),
-            State::Attaching(_) | State::Closing { .. } | State::Announcing { .. } => Ok(()),
+            State::Attaching(_) | State::Serving | State::Closing { .. } | State::Announcing { .. } => Ok(()),
         }
     }
 
@@ -325,6 +332,7 @@ impl Connection {
                 container(cx)?.update(&resources)?;
                 self.put_json(FrameKind::Control, &Control::Ok {});
             }
+            Request::ServeRoot {} => return self.serve_root(cx),
             Request::Shutdown {} => {
                 cx.shutdown = Some(self.id);
                 self.put_json(FrameKind::Control, &Control::Ok {});
@@ -347,6 +355,16 @@ impl Connection {
         let group = (container.group(), container.listening(spec));
         cx.container = Some(container);
         self.take_over(cx, spawned, Some(group)).inspect_err(|_| cx.container = None)
+    }
+
+    /// The connection is that of a process which serves the container's files from here on.
+    fn serve_root(&mut self, cx: &mut Context) -> Step {
+        let forked = container(cx)?.serve_root(self.socket.as_fd())?;
+        let child = Child::adopt(&cx.poller, self.id, forked);
+        self.orphan = Some(child.map_err(failed(|| "cannot watch the process".to_owned()))?);
+        self.put_json(FrameKind::Control, &Control::Ok {});
+        self.state = State::Serving;
+        Ok(())
     }
 
     /// The connection is the process's from here on.
@@ -391,11 +409,13 @@ impl Connection {
 
     /// Kills what still runs; it is kept to be reaped.
     fn end_session(&mut self) {
-        if !matches!(self.state, State::Exec(_)) {
-            return;
-        }
-        if let State::Exec(process) = std::mem::replace(&mut self.state, State::Closing { half_closed: false }) {
-            self.orphan = process.into_child();
+        match std::mem::replace(&mut self.state, State::Closing { half_closed: false }) {
+            State::Exec(process) => self.orphan = process.into_child(),
+            State::Serving => {}
+            other => {
+                self.state = other;
+                return;
+            }
         }
         if let Some(child) = &self.orphan {
             child.kill();
@@ -423,6 +443,7 @@ impl Connection {
             State::Hello | State::Request | State::Announcing { .. } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: true } => EpollFlags::EPOLLIN,
             State::Closing { half_closed: false } => EpollFlags::empty(),
+            State::Serving => EpollFlags::EPOLLRDHUP,
             State::Attaching(_) => EpollFlags::empty(),
             State::Exec(_) if self.is_lost => EpollFlags::empty(),
             State::Exec(process) if process.is_congested() => EpollFlags::EPOLLRDHUP,

@@ -24,6 +24,21 @@ pub(crate) fn drop_inheritance() {
     }
 }
 
+/// Closes all descriptors from 3 on but those in `keep`. To be called in a child that touches no others.
+pub(crate) fn close_others(keep: &mut [RawFd]) {
+    keep.sort_unstable();
+    let mut first: libc::c_uint = 3;
+    for fd in keep.iter().filter_map(|fd| libc::c_uint::try_from(*fd).ok()) {
+        if let Some(last) = fd.checked_sub(1).filter(|last| *last >= first) {
+            // SAFETY: takes numbers; whoever owns the descriptors is not run in this process again.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = fd.saturating_add(1).max(first);
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
 /// Owns a descriptor that a system call has just returned.
 pub(crate) fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass a descriptor that the kernel has just made for them, so nobody else owns it.

@@ -1,7 +1,9 @@
 """The checks: each is a function of a Podman, and says by `want` what must hold."""
 import hashlib
+import io
 import json
 import os
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -348,3 +350,126 @@ def two_at_once(podman):
     with ThreadPoolExecutor() as pool:
         for number, done in zip((11, 12), pool.map(one, (11, 12))):
             done.want_status(number).want_text(f"{number}\n")
+
+
+def given_files(podman):
+    """A folder of the host with a file and a link, of which owners and modes are not the usual ones."""
+    folder = podman.folder / "given"
+    if not folder.exists():
+        (folder / "sub").mkdir(parents=True)
+        (folder / "plain").write_text("from the host\n")
+        (folder / "sub" / "random").write_bytes(os.urandom(3 << 20))
+        (folder / "sub" / "link").symlink_to("random")
+        (folder / "sub" / "random").chmod(0o750)
+        os.chown(folder / "plain", 1234, 5678)
+        (folder / "plain").chmod(0o4755)
+    return folder
+
+
+@check
+def copy_into_a_running_container(podman):
+    given = given_files(podman)
+    name = podman.start(*shell("mkdir /into; echo ready; " + LOOP))
+    logged(podman, name, "ready")
+    podman("cp", str(given / "plain"), f"{name}:/into/file").want_status(0)
+    podman("exec", name, "cat", "/into/file").want_status(0).want_text("from the host\n")
+    # Otherwise podman makes them the container's user's.
+    podman("cp", "--archive=false", str(given / "plain"), f"{name}:/into/own").want_status(0)
+    podman("exec", name, "stat", "-c", "%a %u:%g", "/into/own").want_status(0).want_text("4755 1234:5678\n")
+    podman("cp", str(given), f"{name}:/into/folder").want_status(0)
+    wanted = hashlib.sha256((given / "sub" / "random").read_bytes()).hexdigest()
+    podman("exec", name, "sh", "-c", "cd /into/folder/sub; sha256sum <link; stat -c %a random; readlink link").want_status(0).want_text(
+        f"{wanted}  -\n750\nrandom\n")
+    podman("cp", "-", f"{name}:/into", stdin=tar_of("piped", b"by a pipe\n")).want_status(0)
+    podman("exec", name, "cat", "/into/piped").want_status(0).want_text("by a pipe\n")
+    want(podman("cp", str(given / "plain"), f"{name}:/not/there/file").status != 0, "copies into a folder that is not there")
+
+
+@check
+def copy_out_of_a_running_container(podman):
+    out = podman.folder / "out"
+    out.mkdir(exist_ok=True)
+    script = """mkdir -p /made/sub; echo guest >/made/one; chmod 2640 /made/one; chown 12:34 /made/one; ln -s one /made/link
+        head -c 3000000 /dev/urandom >/made/sub/random; sha256sum </made/sub/random; echo ready; """
+    name = podman.start(*shell(script + LOOP))
+    logged(podman, name, "ready")
+    podman("cp", f"{name}:/made/one", str(out / "one")).want_status(0)
+    want((out / "one").read_text() == "guest\n", "not what the container wrote")
+    podman("cp", f"{name}:/made", str(out)).want_status(0)
+    random = hashlib.sha256((out / "made" / "sub" / "random").read_bytes()).hexdigest()
+    want(random in podman("logs", name).text, "other bytes than the container wrote")
+    one = (out / "made" / "one").stat()
+    want((one.st_mode & 0o7777) == 0o2640, f"mode {one.st_mode:o}")
+    want(os.readlink(out / "made" / "link") == "one", "the link leads elsewhere")
+    podman("exec", name, "sh", "-c", "echo changed >/made/one").want_status(0)
+    podman("cp", f"{name}:/made/one", str(out / "one")).want_status(0)
+    want((out / "one").read_text() == "changed\n", "what was there before")
+    piped = podman("cp", f"{name}:/made/one", "-").want_status(0)
+    with tarfile.open(fileobj=io.BytesIO(piped.out)) as tar:
+        entry = tar.getmember("one")
+        want(entry.mode & 0o7777 == 0o2640, f"mode {entry.mode:o}")
+    want(podman("cp", f"{name}:/made/none", str(out)).status != 0, "copies what is not there")
+    podman("cp", f"{name}:/etc/hostname", str(out / "hostname")).want_status(0)
+
+
+@check
+def copy_between_a_host_and_mounts(podman):
+    shared = shared_folder(podman)
+    given = given_files(podman)
+    name = podman.start("--volume", f"{shared}:/data", "--tmpfs", "/scratch", *shell("echo memory >/scratch/m; echo ready; " + LOOP))
+    logged(podman, name, "ready")
+    podman("cp", str(given / "plain"), f"{name}:/data/copied").want_status(0)
+    want((shared / "copied").read_text() == "from the host\n", "not in the volume")
+    podman("exec", name, "cat", "/data/copied").want_status(0).want_text("from the host\n")
+    podman("cp", f"{name}:/data/in", str(podman.folder / "in")).want_status(0)
+    want((podman.folder / "in").read_text() == "from the host\n", "not what is in the volume")
+    podman("cp", f"{name}:/scratch/m", str(podman.folder / "m")).want_status(0)
+    want((podman.folder / "m").read_text() == "memory\n", "not what is in the tmpfs")
+
+
+@check
+def copy_while_it_does_not_run(podman):
+    given = given_files(podman)
+    name = f"c{time.monotonic_ns()}"
+    arguments = podman.run_arguments("--name", name, *shell("cat /first /second 2>/dev/null; echo ran; exit 3"))
+    podman("create", *arguments[1:]).want_status(0)
+    podman("cp", str(given / "plain"), f"{name}:/first").want_status(0)
+    podman("start", "--attach", name).want_status(3).want_text("from the host\nran\n")
+    podman("cp", f"{name}:/first", str(podman.folder / "back")).want_status(0)
+    want((podman.folder / "back").read_text() == "from the host\n", "not what was copied in")
+    podman("cp", str(given / "plain"), f"{name}:/second").want_status(0)
+    podman("start", "--attach", name).want_status(3).want_text("from the host\nfrom the host\nran\n")
+
+
+@check
+def commit(podman):
+    given = given_files(podman)
+    name = podman.start(*shell("echo inside >/inside; echo ready; " + LOOP))
+    logged(podman, name, "ready")
+    podman("cp", str(given / "plain"), f"{name}:/while-running").want_status(0)
+    podman("commit", "--pause=false", name, "localhost/committed", timeout=120).want_status(0)
+    seen = podman.run("--rm", "localhost/committed", "sh", "-c", "ls -d /inside /while-running 2>/dev/null; echo end").want_status(0).text
+    podman("rmi", "localhost/committed").want_status(0)
+    # A container of ours writes into its machine: on the host there is what was copied while it did not run.
+    want(seen == ("/inside\n/while-running\nend\n" if podman.control else "end\n"), f"{seen!r}")
+
+
+@check
+def commit_of_what_was_copied_before(podman):
+    given = given_files(podman)
+    name = f"c{time.monotonic_ns()}"
+    podman("create", *podman.run_arguments("--name", name, *shell("true"))[1:]).want_status(0)
+    podman("cp", str(given / "plain"), f"{name}:/before").want_status(0)
+    want("A /before" in podman("diff", name).want_status(0).text, "no difference is seen")
+    podman("commit", name, "localhost/committed", timeout=120).want_status(0)
+    podman.run("--rm", "localhost/committed", "cat", "/before").want_status(0).want_text("from the host\n")
+    podman("rmi", "localhost/committed").want_status(0)
+
+
+def tar_of(name, data):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(data), 0o644
+        tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()

@@ -50,6 +50,10 @@ pub struct Cli {
     /// before a container was made, the machine ends.
     #[arg(long, value_name = "N")]
     control_fd: Option<RawFd>,
+    /// Descriptor of an inherited `/dev/fuse`, mounted as the root of this process's mount namespace: the container's
+    /// files are served there.
+    #[arg(long, value_name = "N")]
+    view_fd: Option<RawFd>,
     /// Append log lines, and what else would be said on stderr, to this file.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -105,6 +109,11 @@ impl Cli {
     /// The inherited control connection, if there is one.
     pub fn control_fd(&self) -> Option<RawFd> {
         self.control_fd
+    }
+
+    /// The inherited device of the container's files, if there is one.
+    pub fn view_fd(&self) -> Option<RawFd> {
+        self.view_fd
     }
 
     /// The back end to look for, if that is all that is asked.

@@ -2,7 +2,7 @@
 //!
 //! `docs/architecture.md` shows the whole; here, from the bottom up: [`layout`] and [`memory`], [`boot`], [`bus`] and
 //! [`attach`], [`backend`], [`machine`], [`vcpu`] behind its [`gate`], [`events`], and around the running machine
-//! [`life`], [`agent`], [`leash`], [`process`], [`container`], [`bind`], [`checkpoint`], [`control`] and [`relay`]. [`ending`] says how it all ends.
+//! [`life`], [`agent`], [`leash`], [`process`], [`container`], [`bind`], [`checkpoint`], [`control`], [`view`] and [`relay`]. [`ending`] says how it all ends.
 
 pub mod agent;
 pub mod allocator;
@@ -36,4 +36,5 @@ pub mod settings;
 pub mod signals;
 pub mod socket;
 pub mod vcpu;
+pub mod view;
 pub mod vsock_socket;

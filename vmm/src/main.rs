@@ -10,6 +10,7 @@ use supermachine_agent_protocol::ErrorCode;
 use supermachine_vmm::cli::Cli;
 use supermachine_vmm::control::Inherited;
 use supermachine_vmm::ending::STATUS_SETUP;
+use supermachine_vmm::view::View;
 use supermachine_vmm::{allocator, choose, logging, run};
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn serve(cli: Cli, started: Instant) -> anyhow::Result<u8> {
     }
     // First of all, before anything else could have its number.
     let control = cli.control_fd().map(Inherited::adopt).transpose();
+    let view = cli.view_fd().map(View::adopt).transpose();
     let log = cli.log().map_or(Ok(()), |(path, format)| logging::write_to(&path, format));
     let control = control.context("--control-fd")?;
     if let Some(control) = &control {
@@ -47,7 +49,8 @@ fn serve(cli: Cli, started: Instant) -> anyhow::Result<u8> {
         error
     };
     log.map_err(|error| tell(error.into()))?;
-    let report = run::run(&cli.into(), control.as_ref(), started).map_err(|error| tell(error.into()))?;
+    let view = view.context("--view-fd").map_err(tell)?;
+    let report = run::run(&cli.into(), control.as_ref(), view, started).map_err(|error| tell(error.into()))?;
     if let Some(message) = report.message {
         logging::say(Level::Error, &message);
     }

@@ -25,6 +25,7 @@ use crate::life::Lifecycle;
 use crate::machine::{Machine, MachineError};
 use crate::settings::{Settings, SettingsError};
 use crate::socket::{Socket, SocketError};
+use crate::view::View;
 use crate::{checkpoint, control, ending, freeze, process, signals, vsock_socket};
 
 /// A machine that did not get as far as running.
@@ -87,7 +88,12 @@ pub struct Report {
 ///
 /// Takes over the process: it blocks signals in the calling thread, uses standard input and output for the main
 /// process or the container, and expects the caller to exit with the report's status. `inherited` is served from here on.
-pub fn run(settings: &Settings, inherited: Option<&Inherited>, started: Instant) -> Result<Report, RunError> {
+pub fn run(
+    settings: &Settings,
+    inherited: Option<&Inherited>,
+    view: Option<View>,
+    started: Instant,
+) -> Result<Report, RunError> {
     let mark = |what: &str| {
         trace::mark("vmm", what);
         log::debug!("{:9.3} ms: {what}", started.elapsed().as_secs_f64() * 1e3);
@@ -137,6 +143,11 @@ pub fn run(settings: &Settings, inherited: Option<&Inherited>, started: Instant)
     if let Some(dir) = settings.bake.clone() {
         let (machine, life, key) = (machine.clone(), life.clone(), settings.key.clone());
         spawn("bake", move || life.end(bake(&machine, &life, key, &dir))).map_err(host("bake thread"))?;
+    }
+    if let Some(view) = view
+        && let Err(error) = view.serve(&life)
+    {
+        log::warn!("processes of the host that join the container's mount namespace do not see its files: {error}");
     }
     if let Some(inherited) = inherited {
         inherited.serve(&machine, &life).map_err(host("control thread"))?;

@@ -30,6 +30,8 @@ pub enum FrameKind {
     Window = spec::TYPE_WINDOW,
     /// The reader of a stream wants no more of it, see [`Close`](crate::Close).
     Close = spec::TYPE_CLOSE,
+    /// One FUSE message of `linux/fuse.h`: a request of the host's kernel, or the reply to one.
+    Fuse = spec::TYPE_FUSE,
     /// A hello or a reply, JSON, see [`Control`](crate::Control).
     Control = spec::TYPE_CONTROL,
     /// What is asked for, JSON, see [`Request`](crate::Request).
@@ -64,6 +66,7 @@ impl FrameKind {
             Self::Error => "error",
             Self::Window => "window",
             Self::Close => "close",
+            Self::Fuse => "fuse",
             Self::Control => "control",
             Self::Request => "request",
         }
@@ -84,6 +87,7 @@ impl TryFrom<u8> for FrameKind {
             spec::TYPE_ERROR => Self::Error,
             spec::TYPE_WINDOW => Self::Window,
             spec::TYPE_CLOSE => Self::Close,
+            spec::TYPE_FUSE => Self::Fuse,
             spec::TYPE_CONTROL => Self::Control,
             spec::TYPE_REQUEST => Self::Request,
             other => return Err(FrameError::UnknownKind(other)),

@@ -73,6 +73,10 @@ pub enum Request {
     Usage {},
     /// Change the container's limits; all of them or, after an error, none. Answered with [`Control::Ok`].
     Update(Resources),
+    /// Serve the container's files, from its root on, as a FUSE file system. Answered with [`Control::Ok`]; from then on
+    /// the host sends requests in [`FrameKind::Fuse`](crate::FrameKind::Fuse) frames, and is sent the replies, in any
+    /// order. The session's FUSE_INIT is the host's affair.
+    ServeRoot {},
     /// End every process and power the guest off. Answered with [`Control::Ok`].
     Shutdown {},
 }

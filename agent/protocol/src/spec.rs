@@ -23,6 +23,11 @@ pub const MAX_OUTPUT: u32 = 64 << 10;
 /// Bytes of each stream of a process that may be under way before its reader has said that it takes more.
 pub const WINDOW: u32 = 256 << 10;
 
+/// Most data of one read or write of the container's files by the host, in bytes.
+pub const FUSE_DATA: u32 = 128 << 10;
+/// Largest FUSE message, in bytes: the data and what is around them.
+pub const MAX_FUSE: u32 = FUSE_DATA + 4096;
+
 /// Name of the virtio-fs device that shows all shared directories and files of the host, each under its number.
 pub const SHARES_TAG: &str = "shares";
 /// Most layers of a root file system: a disk of Linux has as many partitions.
@@ -49,6 +54,8 @@ pub const TYPE_ERROR: u8 = 6;
 pub const TYPE_WINDOW: u8 = 7;
 /// Type byte of [`FrameKind::Close`](crate::FrameKind::Close).
 pub const TYPE_CLOSE: u8 = 8;
+/// Type byte of [`FrameKind::Fuse`](crate::FrameKind::Fuse).
+pub const TYPE_FUSE: u8 = 9;
 /// Type byte of [`FrameKind::Control`](crate::FrameKind::Control).
 pub const TYPE_CONTROL: u8 = 0xfe;
 /// Type byte of [`FrameKind::Request`](crate::FrameKind::Request).

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use supermachine_agent_protocol::spec::{HEADER_LEN, MAX_PAYLOAD};
 use supermachine_agent_protocol::{Decoder, Frame, FrameError, FrameKind, encode_frame};
 
-const KINDS: [FrameKind; 9] = [
+const KINDS: [FrameKind; 10] = [
     FrameKind::Stdin,
     FrameKind::Stdout,
     FrameKind::Stderr,
@@ -13,6 +13,7 @@ const KINDS: [FrameKind; 9] = [
     FrameKind::Signal,
     FrameKind::Exit,
     FrameKind::Error,
+    FrameKind::Fuse,
     FrameKind::Control,
     FrameKind::Request,
 ];

@@ -17,12 +17,13 @@ mod options;
 mod paths;
 mod processes;
 mod rootfs;
+mod serve;
 mod sysctl;
 mod tree;
 mod usage;
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::unistd::Uid;
@@ -127,6 +128,14 @@ impl Running {
             return Err(joined()(errno));
         }
         spawned
+    }
+
+    /// Forks a process that serves its files on `socket`; gives its number and what tells of its end.
+    pub(crate) fn serve_root(&self, socket: BorrowedFd<'_>) -> Step<(libc::pid_t, OwnedFd)> {
+        if !self.is_built {
+            return Err(unavailable("the container is being built"));
+        }
+        serve::fork(self.pidfd.as_fd(), socket)
     }
 
     /// Sends a signal to every process of it.

@@ -29,6 +29,13 @@ pub(crate) struct Child {
 }
 
 impl Child {
+    /// Watches a child for connection `id`; one that cannot be watched is ended.
+    pub(crate) fn adopt(poller: &Poller, id: u64, (pid, pidfd): (libc::pid_t, OwnedFd)) -> io::Result<Self> {
+        let mut pidfd = poller.adopt(pidfd, Token { id, source: Source::Exit });
+        pidfd.want(EpollFlags::EPOLLIN).inspect_err(|_| sys::kill_and_reap(pid))?;
+        Ok(Self { pid, _pidfd: pidfd })
+    }
+
     /// Kills the process and its whole group.
     pub(crate) fn kill(&self) {
         // A child that has not made its own group yet is only found by its own number.

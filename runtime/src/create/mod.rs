@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use supermachine_agent_protocol::ErrorCode;
-use supermachine_agent_protocol::container::Container;
+use supermachine_agent_protocol::container::{Container, Namespace};
 use supermachine_layers::store::StoreError;
 use supermachine_lock::Mode;
 use supermachine_vmm_api::{Adopt, Client, ClientError, Create, Reply, Request, trace};
@@ -29,7 +29,7 @@ use crate::host::hooks::{self, HookError};
 use crate::host::launch::{Launch, LaunchError, Launched, Session};
 use crate::host::process;
 use crate::paths::{self, Parts, PathError};
-use crate::plan::{self, GuestArch, HostVolume, Plan, PlanError, PlanSettings};
+use crate::plan::{self, GuestArch, HostNamespace, HostVolume, Plan, PlanError, PlanSettings};
 use crate::rootfs::{self, RootfsError};
 use crate::state::{self, Dir, ExecBase, Record, Root, StateError, Status, Vmm, VolumeRecord};
 use crate::template::Ready;
@@ -50,6 +50,8 @@ const TEMPLATE_FD: i32 = 5;
 const HOLD_FD: i32 = 6;
 /// Number of what keeps the machine's image template from being removed, in the vmm.
 const IMAGE_FD: i32 = 7;
+/// Number of the device of the container's files, in the vmm.
+const VIEW_FD: i32 = 8;
 /// How much of the vmm's log goes into an error.
 const LAST_WORDS_MAX: usize = 600;
 
@@ -382,6 +384,10 @@ impl Building<'_> {
         if let Origin::Image(_, image) = origin {
             keep.push((image.guard().as_fd(), IMAGE_FD));
         }
+        let view = view_device(&plan.host.namespaces);
+        if let Some(view) = &view {
+            keep.push((view.as_fd(), VIEW_FD));
+        }
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = match console {
             Some(console) => [console.slave.as_fd(); 3],
@@ -394,13 +400,14 @@ impl Building<'_> {
         };
         let launch = Launch {
             program: &self.parts.vmm,
-            args: &self.vmm_args(plan, origin),
+            args: &self.vmm_args(plan, origin, view.is_some()),
             cwd: self.dir.path(),
             stdio,
             keep: &keep,
             session,
             cgroup: Some(host.cgroup),
             namespaces: &plan.host.namespaces,
+            view: view.as_ref().map(AsFd::as_fd),
             oom_score_adj: None,
         };
         let machine = launch.start()?;
@@ -409,13 +416,16 @@ impl Building<'_> {
 
     /// The sockets and files of the state directory are named relative to it: it is the vmm's working directory, and
     /// its own path may be long.
-    fn vmm_args(&self, plan: &Plan, origin: Origin<'_>) -> Vec<OsString> {
+    fn vmm_args(&self, plan: &Plan, origin: Origin<'_>, has_view: bool) -> Vec<OsString> {
         let number = |value: &dyn ToString| OsString::from(value.to_string());
         let mut args = Vec::new();
         let mut option = |name: &str, value: OsString| args.extend([OsString::from(name), value]);
         option("--control", "control".into());
         option("--control-fd", number(&CONTROL_FD));
         option("--log", "vmm.log".into());
+        if has_view {
+            option("--view-fd", number(&VIEW_FD));
+        }
         match origin {
             Origin::Template(Ready { template, hypervisor }) => {
                 option("--restore", template.path().into());
@@ -496,6 +506,17 @@ impl Building<'_> {
             other => CreateError::Client(other),
         }
     }
+}
+
+/// The device for the files of a container with a new mount namespace, where the host has FUSE. A process with another
+/// root than its mount namespace may make no user namespace: where the container has one, the vmm rather has that too.
+fn view_device(namespaces: &[HostNamespace]) -> Option<File> {
+    let has_new = |kind| namespaces.iter().any(|namespace| namespace.kind == kind && namespace.path.is_none());
+    if !has_new(Namespace::Mount) || has_new(Namespace::User) {
+        return None;
+    }
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    device.inspect_err(|error| log::debug!("/dev/fuse: {error}")).ok()
 }
 
 /// A page of a template that cannot be had ends a machine without a word.

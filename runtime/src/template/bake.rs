@@ -34,6 +34,7 @@ pub(super) fn bake(mold: &Mold<'_>, parts: &store::Parts, dir: &Path) -> Result<
         session: Session::New,
         cgroup: None,
         namespaces: &[],
+        view: None,
         oom_score_adj: None,
     };
     let baker = launch.start()?;

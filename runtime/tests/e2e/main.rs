@@ -12,6 +12,7 @@ mod exec;
 mod harness;
 mod hooks;
 mod images;
+mod join;
 mod layers;
 mod lifecycle;
 mod mounts;

@@ -13,7 +13,7 @@ use crate::message::{Answer, Reader, Reply};
 use crate::nodes::Nodes;
 use crate::ops;
 use crate::os::{self, Host, Pin};
-use crate::share::{Share, ShareConfig};
+use crate::share::{FIRST_ROOT, Share, ShareConfig};
 use crate::spec::{self, fuse_in_header};
 use crate::stat::{Identity, Owner, Place, Time};
 
@@ -54,6 +54,8 @@ pub struct Server {
     pub(crate) host: Host,
     pub(crate) valid: Duration,
     pub(crate) started: Time,
+    /// Whether the only share is the file system's root, instead of an entry of it.
+    pub(crate) is_tree: bool,
     most_shares: usize,
     state: Mutex<State>,
 }
@@ -129,12 +131,27 @@ impl Server {
             host: Host::new()?,
             valid,
             started: Time { sec: started.as_secs().try_into().unwrap_or(0), nsec: started.subsec_nanos() },
+            is_tree: false,
             most_shares,
             state: Mutex::new(state),
         };
         for share in shares {
             server.add(share)?;
         }
+        Ok(server)
+    }
+
+    /// A server of one directory, which is the file system's root, and whose entries may be of any file system: files
+    /// without a size, as those of proc have none, are read past all caches.
+    ///
+    /// `open` is called when all that the server needs of the process's own files is open.
+    ///
+    /// # Errors
+    /// As for [`Server::new`], and those of `open`.
+    pub fn of_tree(open: impl FnOnce() -> Result<ShareConfig, ShareError>, limits: Limits) -> Result<Self, ShareError> {
+        let mut server = Self::new(Vec::new(), Limits { shares: 1, ..limits })?;
+        server.is_tree = true;
+        server.add(open()?)?;
         Ok(server)
     }
 
@@ -178,7 +195,8 @@ impl Server {
     ///
     /// Requests need not begin with FUSE_INIT: a guest that was restored from a snapshot has done that before.
     pub fn handle(&self, request: &[VolatileSlice<'_>], reply: &[VolatileSlice<'_>]) -> usize {
-        let Some((header, body)) = Reader::open(request) else { return 0 };
+        let Some((mut header, body)) = Reader::open(request) else { return 0 };
+        header.nodeid = self.node(header.nodeid);
         let reply = Reply::new(reply);
         let answer = body.and_then(|body| {
             let mut call = Call { header, body, reply: &reply };
@@ -241,6 +259,11 @@ impl Server {
             spec::FUSE_REMOVEXATTR => self.removexattr(call),
             _ => Err(Errno::NOSYS),
         }
+    }
+
+    /// The node that the guest means by `id`.
+    pub(crate) fn node(&self, id: u64) -> u64 {
+        if self.is_tree && id == spec::FUSE_ROOT_ID { FIRST_ROOT } else { id }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -63,7 +63,7 @@ pub(crate) struct Share {
 }
 
 /// Node numbers of the shares' roots: always the same, so that they outlive a server.
-const FIRST_ROOT: u64 = 2;
+pub(crate) const FIRST_ROOT: u64 = 2;
 /// No share's root has this number or a larger one.
 pub(crate) const FIRST_NODE: u64 = 1 << 32;
 

@@ -346,3 +346,34 @@ fn measure() {
         println!("{name}.read 1 GiB in {:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_tree_is_the_file_system_itself_and_shows_what_is_mounted_in_it() {
+    let Some(mounted) = Mounted::of_tree() else { return };
+    let (host, guest) = (&mounted.host, &mounted.guest);
+    fs::write(host.join("file"), "one").expect("write");
+    fs::create_dir(host.join("dir")).expect("mkdir");
+    nix::mount::mount(Some("proc"), &host.join("dir"), Some("proc"), nix::mount::MsFlags::empty(), None::<&str>)
+        .expect("proc");
+    let mut names: Vec<_> = fs::read_dir(guest).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dir", "file"]);
+    // Nothing is believed: what the host changes is there at once.
+    assert_eq!(fs::read(guest.join("file")).expect("read"), b"one");
+    fs::write(host.join("file"), "another").expect("write");
+    assert_eq!(fs::read(guest.join("file")).expect("read"), b"another");
+    // Files of proc say that they are empty.
+    assert_eq!(fs::read(guest.join("dir/version")).expect("read"), fs::read("/proc/version").expect("read"));
+    fs::rename(guest.join("file"), guest.join("moved")).expect("rename in the root");
+    fs::hard_link(guest.join("moved"), guest.join("linked")).expect("link");
+    fs::write(guest.join("new"), "new").expect("create in the root");
+    fs::remove_file(guest.join("moved")).expect("unlink in the root");
+    fs::set_permissions(guest, fs::Permissions::from_mode(0o711)).expect("chmod of the root");
+    assert_eq!(fs::metadata(host).expect("stat").mode() & 0o7777, 0o711);
+    assert_eq!(
+        fs::metadata(guest.join("..")).expect("above").ino(),
+        fs::metadata(guest.parent().expect("parent")).expect("stat").ino()
+    );
+    assert_eq!(fs::read(host.join("linked")).expect("read"), b"another");
+    assert_eq!(fs::read(host.join("new")).expect("read"), b"new");
+}

@@ -80,8 +80,9 @@ impl Inherited {
     }
 }
 
+/// Takes over an inherited descriptor, each once, and before the process opens anything.
 #[expect(unsafe_code, reason = "a descriptor by its number")]
-fn take(number: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn take(number: RawFd) -> io::Result<OwnedFd> {
     // The standard streams have other owners.
     if number <= libc::STDERR_FILENO {
         return Err(Errno::EBADF.into());
@@ -91,6 +92,6 @@ fn take(number: RawFd) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the number is open, and nothing in this process owns it: it is not one of the standard streams, and this
-    // is called once, before the process opens anything. The guest does not run yet.
+    // is called once for each, before the process opens anything. The guest does not run yet.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -26,6 +26,7 @@ use crate::socket::Socket;
 use crate::{process, relay};
 
 pub use inherited::Inherited;
+pub(crate) use inherited::take;
 
 /// The signal that ends the machine, whatever the guest does.
 const SIGKILL: u32 = 9;

@@ -10,6 +10,11 @@ use super::Session;
 
 /// Descriptors are moved above all numbers that they may have to take.
 const OUT_OF_THE_WAY: RawFd = 64;
+/// Number of what keeps the vmm's view of the host; it is never used, only open.
+const TREE: RawFd = 15;
+/// Of `linux/mount.h` and `linux/fcntl.h`.
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const AT_RECURSIVE: libc::c_uint = 0x8000;
 
 /// Everything that the child needs.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(super) struct Plan {
     pub(super) joins: Vec<(RawFd, i32)>,
     /// New namespaces: index in the configuration and clone flag.
     pub(super) new_namespaces: Vec<(u8, i32)>,
+    /// Options of the file system that becomes the root of its new mount namespace, if one does.
+    pub(super) view: Option<CString>,
     /// Descriptors to keep: number here and number there.
     pub(super) descriptors: Vec<(RawFd, RawFd)>,
     pub(super) session: Session,
@@ -45,6 +52,8 @@ pub(super) enum Stage {
     Cwd = 6,
     /// The program.
     Program = 7,
+    /// The root of its mount namespace. Not a failure.
+    View = 8,
 }
 
 impl Stage {
@@ -58,12 +67,21 @@ impl Stage {
             Self::Terminal => "take the terminal",
             Self::Cwd => "enter its working directory",
             Self::Program => "execute it",
+            Self::View => "mount a root for others",
         }
     }
 }
 
-const STAGES: [Stage; 7] =
-    [Stage::Join, Stage::Unshare, Stage::Descriptors, Stage::Session, Stage::Terminal, Stage::Cwd, Stage::Program];
+const STAGES: [Stage; 8] = [
+    Stage::Join,
+    Stage::Unshare,
+    Stage::Descriptors,
+    Stage::Session,
+    Stage::Terminal,
+    Stage::Cwd,
+    Stage::Program,
+    Stage::View,
+];
 
 /// What the child tells its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,12 +178,20 @@ fn become_vmm(
                 check(unsafe { libc::setns(*fd, *flag) }, Stage::Join, index)?;
             }
         }
+        let mut tree = None;
         for (index, flag) in &plan.new_namespaces {
-            make_namespace(*index, *flag, report);
+            let made = make_namespace(*index, *flag, report);
+            if let (true, libc::CLONE_NEWNS, Some(options)) = (made, *flag, &plan.view) {
+                tree = make_view(options, report);
+            }
         }
         // SAFETY: the path is a string with its end.
         check(unsafe { libc::chdir(plan.cwd.as_ptr()) }, Stage::Cwd, 0)?;
         place_descriptors(&plan.descriptors, moved)?;
+        if let Some(tree) = tree {
+            // SAFETY: takes numbers.
+            check(unsafe { libc::dup2(tree, TREE) }, Stage::Descriptors, 0)?;
+        }
         if plan.session == Session::NewWithTerminal {
             // SAFETY: takes two numbers.
             check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }, Stage::Terminal, 0)?;
@@ -201,12 +227,12 @@ fn wait_for(go: RawFd) {
     }
 }
 
-/// Makes one namespace. Where the host denies it, the parent is told and things go on.
-fn make_namespace(index: u8, flag: i32, report: RawFd) {
+/// Makes one namespace; gives whether it is whole. Where the host denies it, the parent is told and things go on.
+fn make_namespace(index: u8, flag: i32, report: RawFd) -> bool {
     // SAFETY: takes a number.
     if unsafe { libc::unshare(flag) } < 0 {
         Note::now(Stage::Unshare, index).send(report);
-        return;
+        return false;
     }
     if flag == libc::CLONE_NEWNS {
         // Mounts of the host still come here, so that its unmounts do too; nothing goes back.
@@ -217,7 +243,36 @@ fn make_namespace(index: u8, flag: i32, report: RawFd) {
         };
         if result < 0 {
             Note::now(Stage::Unshare, index).send(report);
+            return false;
         }
+    }
+    true
+}
+
+/// Mounts a FUSE file system as the root of the mount namespace, which is what processes that join it find, and goes on in
+/// a copy of the host's mounts that hangs nowhere: there, not even `..` leads into the file system. Gives the descriptor
+/// that the copy lasts with.
+fn make_view(options: &CStr, report: RawFd) -> Option<RawFd> {
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let root = c"/".as_ptr();
+    // SAFETY: all pointers are strings with their ends, or null where the kernel takes that; the rest are numbers.
+    unsafe {
+        let old = libc::open(root, libc::O_PATH | libc::O_CLOEXEC);
+        let tree = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, root, OPEN_TREE_CLONE | AT_RECURSIVE);
+        let tree = RawFd::try_from(tree).unwrap_or(-1);
+        // Out of the way of the others.
+        let copy = libc::fcntl(tree, libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+        libc::close(tree);
+        if old < 0 || libc::fchdir(copy) < 0 || libc::chroot(c".".as_ptr()) < 0 {
+            Note::now(Stage::View, 0).send(report);
+            return None;
+        }
+        let (source, kind) = (c"supermachine".as_ptr(), c"fuse.supermachine".as_ptr());
+        let here = c".".as_ptr();
+        if libc::fchdir(old) < 0 || libc::mount(source, here, kind, flags, options.as_ptr().cast()) < 0 {
+            Note::now(Stage::View, 0).send(report);
+        }
+        Some(copy)
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Launch<'a> {
     /// Its namespaces. In a new user namespace it has no ids and no rights, and opens files as who it was: the ids of the
     /// configuration are the guest's affair.
     pub namespaces: &'a [HostNamespace],
+    /// A FUSE device, which is also in `keep`. If the vmm has a new mount namespace, its file system is what processes
+    /// find as their root that join that namespace. The vmm itself sees the host as ever.
+    pub view: Option<BorrowedFd<'a>>,
     /// How soon the host's kernel ends it when memory runs out.
     pub oom_score_adj: Option<i32>,
 }
@@ -169,6 +172,9 @@ impl Launch<'_> {
                     let kind = self.namespaces.get(usize::from(note.index)).map_or("?", |n| kind_of(n.kind).1);
                     log::warn!("the vmm shares the caller's {kind} namespace, it can have none of its own: {source}");
                 }
+                (Stage::View, _) => {
+                    log::warn!("processes that join the container's mount namespace find the host's files: {source}");
+                }
                 (Stage::Join, Some(join)) => return Err(join_error(join, source)),
                 (stage, _) => return Err(self.step(stage.words(), source)),
             }
@@ -210,6 +216,7 @@ impl Launch<'_> {
             env: env.collect::<io::Result<_>>()?,
             cwd: c_string(self.cwd.as_os_str())?,
             joins: joins.iter().map(|join| (join.file.as_raw_fd(), flag(join.kind))).collect(),
+            view: self.view.map(view_options).transpose()?,
             new_namespaces: new.into_iter().map(|(index, namespace)| (small(index), flag(namespace.kind))).collect(),
             descriptors: standard.chain(kept).collect(),
             session: self.session,
@@ -243,6 +250,13 @@ impl Launch<'_> {
 
 fn join_error(join: &Join, source: io::Error) -> LaunchError {
     LaunchError::Join { kind: kind_of(join.kind).1, path: join.path.clone(), source }
+}
+
+/// Whoever can join may try, and the kernel keeps to the modes that files have.
+fn view_options(device: BorrowedFd<'_>) -> io::Result<CString> {
+    let device = device.as_raw_fd();
+    let options = format!("fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions");
+    CString::new(options).map_err(io::Error::other)
 }
 
 fn small(index: usize) -> u8 {

@@ -30,6 +30,7 @@ fn launch(
         session: Session::New,
         cgroup,
         namespaces,
+        view: None,
         oom_score_adj: None,
     };
     let launched = launch.start();
@@ -144,6 +145,7 @@ fn a_program_that_is_not_there_leaves_no_process() {
         session: Session::New,
         cgroup: None,
         namespaces: &[],
+        view: None,
         oom_score_adj: None,
     };
     let error = launch.start().unwrap_err().to_string();
@@ -179,6 +181,7 @@ fn a_child_whose_parent_dies_before_it_may_go_ends() {
         session: Session::New,
         cgroup: None,
         namespaces: &[],
+        view: None,
         oom_score_adj: None,
     };
     let plan = launch.plan(&[]).unwrap();

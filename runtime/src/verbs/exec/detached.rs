@@ -65,6 +65,7 @@ pub(super) fn start(root: &Root, globals: &Globals, args: &Args, exec: Exec) -> 
         session,
         cgroup: None,
         namespaces: &[],
+        view: None,
         oom_score_adj: None,
     };
     let relay = launch.start().map_err(|error| VerbError::Create(error.into()))?;

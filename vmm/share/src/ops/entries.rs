@@ -33,7 +33,7 @@ impl Server {
     fn rename_to(&self, call: &mut Call<'_>, newdir: u64, flags: u32) -> Result<Answer, Errno> {
         let (name, new_name) = call.body.names()?;
         let from = self.directory_writable(call.header.nodeid)?;
-        let to = self.directory_writable(newdir)?;
+        let to = self.directory_writable(self.node(newdir))?;
         if from.share.index != to.share.index {
             return Err(Errno::XDEV);
         }

@@ -36,8 +36,10 @@ impl Server {
             self.drop_privileges(call, &pin)?;
         }
         let fd = self.open_quietly(&found.share, mode, |mode| self.host.open(&pin, mode))?;
+        let unsized_data = self.is_tree && !mode.write && stat_fd(fd.as_fd())?.size == 0;
+        let open_flags = if unsized_data { spec::FOPEN_DIRECT_IO } else { 0 };
         let fh = self.keep(found.id, &found.share, fd, false)?;
-        Ok(Answer::of(&fuse_open_out { fh, open_flags: 0, backing_id: 0 }))
+        Ok(Answer::of(&fuse_open_out { fh, open_flags, backing_id: 0 }))
     }
 
     pub(crate) fn opendir(&self, call: &mut Call<'_>) -> Result<Answer, Errno> {

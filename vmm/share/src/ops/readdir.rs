@@ -103,7 +103,7 @@ impl Server {
     fn ino_above(&self, directory: &Directory) -> u64 {
         let state = self.lock();
         let above = state.nodes.get(directory.id).ok().and_then(|node| node.seen_at());
-        let parent = above.map_or(FUSE_ROOT_ID, |(parent, _)| parent);
+        let parent = above.map_or(self.node(FUSE_ROOT_ID), |(parent, _)| parent);
         let identity = state.nodes.get(parent).map(|node| node.identity);
         drop(state);
         identity.map_or(ROOT_INO, |identity| self.ino(identity))

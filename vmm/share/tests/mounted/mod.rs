@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use supermachine_share::{Limits, Server, ShareConfig};
+use supermachine_share::{Limits, Server, ShareConfig, ShareError};
 use tempfile::TempDir;
 use vm_memory::VolatileSlice;
 
@@ -33,20 +33,26 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// Mounts a server of what `shares` makes of an empty directory; nothing where the machine cannot do that.
     pub(crate) fn new(shares: impl FnOnce(&Path) -> Vec<ShareConfig>) -> Option<Self> {
-        Self::make(shares, Limits::default(), false)
+        Self::make(|host| Server::new(shares(host), Limits::default()), false)
     }
 
     /// As [`Mounted::new`], of a directory in memory.
     pub(crate) fn on_memory(shares: impl FnOnce(&Path) -> Vec<ShareConfig>) -> Option<Self> {
-        Self::make(shares, Limits::default(), true)
+        Self::make(|host| Server::new(shares(host), Limits::default()), true)
     }
 
     /// As [`Mounted::new`].
     pub(crate) fn with_limits(shares: impl FnOnce(&Path) -> Vec<ShareConfig>, limits: Limits) -> Option<Self> {
-        Self::make(shares, limits, false)
+        Self::make(|host| Server::new(shares(host), limits), false)
     }
 
-    fn make(shares: impl FnOnce(&Path) -> Vec<ShareConfig>, limits: Limits, memory: bool) -> Option<Self> {
+    /// As [`Mounted::new`], of a server whose root is the directory.
+    pub(crate) fn of_tree() -> Option<Self> {
+        let limits = Limits { valid: std::time::Duration::ZERO, ..Limits::default() };
+        Self::make(|host| Server::of_tree(|| ShareConfig::open(host), limits), false)
+    }
+
+    fn make(server: impl FnOnce(&Path) -> Result<Server, ShareError>, memory: bool) -> Option<Self> {
         let device = match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             Ok(device) => device,
             Err(error) => return skip(&format!("/dev/fuse: {error}")),
@@ -66,7 +72,7 @@ impl Mounted {
         let options =
             format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", device.as_raw_fd());
         mount(Some("share"), &guest, Some("fuse"), MsFlags::empty(), Some(options.as_str())).expect("mount");
-        let server = Arc::new(Server::new(shares(&host), limits).expect("server"));
+        let server = Arc::new(server(&host).expect("server"));
         let threads = (0..2).map(|_| serve(device.try_clone().expect("clone"), Arc::clone(&server))).collect();
         Some(Self { host, guest, server, threads, _folder: folder })
     }
