@@ -215,23 +215,6 @@ fn one_that_was_not_started_is_adopted_and_entered() {
 }
 
 #[test]
-fn what_was_written_before_is_not_the_adopted_ones() {
-    let Some(builder) = Builder::start() else { return };
-    let mut session = started(&builder, "seq 100000; exec sleep 1000");
-    // Its pipe is full, and the window is used up: nobody gave it back.
-    read_until(&mut session, "\n1000\n");
-    hold(&mut session);
-    drop(session);
-    let mut session = adopt(&builder, "other");
-    Builder::start_created(&mut session).unwrap();
-    let first = session.reader.frame().unwrap();
-    let text = String::from_utf8(first.payload).unwrap();
-    assert!(!text.starts_with("1\n") && text.contains("\n9"), "{text:.100}");
-    session.writer.send_frame(Signal(9)).unwrap();
-    assert_eq!(collect(&mut session).exit, Some(ExitStatus::Signaled(9)));
-}
-
-#[test]
 fn an_adopted_one_ends_with_its_host() {
     let Some(builder) = Builder::start() else { return };
     let mut session = started(&builder, "echo ready; sleep 1000");
