@@ -80,6 +80,16 @@ fn a_file_system_in_memory_can_start_with_what_it_hides() {
 }
 
 #[test]
+fn a_file_system_in_memory_where_nothing_was_is_for_everybody() {
+    let Some(builder) = Builder::start() else { return };
+    let mut spec = builder.spec("stat -c %a /var/empty /nothing/there /told");
+    spec.mounts.push(mount("tmpfs", "/var/empty", &[], ""));
+    spec.mounts.push(mount("tmpfs", "/nothing/there", &[], ""));
+    spec.mounts.push(mount("tmpfs", "/told", &[], "mode=0750"));
+    assert_eq!(builder.output(spec), "755\n1777\n750\n");
+}
+
+#[test]
 fn a_mount_that_fails_is_named() {
     let Some(builder) = Builder::start() else { return };
     let with = |mount: ContainerMount| {

@@ -117,13 +117,20 @@ fn new_tree(root: Inside<'_>, mount: &ContainerMount, options: &Options) -> nix:
         MountSource::Filesystem { fstype, source } => (fstype.as_str(), source.as_str()),
         _ => ("cgroup2", "cgroup"),
     };
-    let target = root.find(&mount.destination, Missing::MakeDirectory)?;
     let mut of_fs: Vec<(&str, Option<&str>)> = options.filesystem.iter().map(|name| (*name, None)).collect();
-    let mode = if fstype == "tmpfs" { format!("{:04o}", fstat(&target)?.st_mode & 0o7777) } else { String::new() };
-    if fstype == "tmpfs" {
-        // A file system in memory looks like the directory it hides, unless it is told otherwise.
-        of_fs.push(("mode", Some(&mode)));
-    }
+    let hidden_mode;
+    let target = match root.find(&mount.destination, Missing::Refuse) {
+        Err(Errno::ENOENT) => root.find(&mount.destination, Missing::MakeDirectory)?,
+        found => {
+            let target = found?;
+            if fstype == "tmpfs" {
+                // A file system in memory looks like the directory it hides, unless it is told otherwise.
+                hidden_mode = format!("{:04o}", fstat(&target)?.st_mode & 0o7777);
+                of_fs.push(("mode", Some(&hidden_mode)));
+            }
+            target
+        }
+    };
     let data = mount.data.split(',').filter(|option| !option.is_empty());
     of_fs.extend(data.map(|option| option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)))));
     let mut attributes = options.own.set;
