@@ -291,10 +291,13 @@ impl Cpu {
         };
         let fill = Fill { va, page, number, global: m.global, span: m.span };
         self.tlb.fill_read(fill);
-        if m.write_ready && self.code_map.watched(number) {
-            self.tlb.fill_guarded(fill);
-        } else if m.write_ready {
-            self.tlb.fill_write(fill);
+        if m.write_ready {
+            self.code_map.note_writable(number);
+            if self.code_map.watched(number) {
+                self.tlb.fill_guarded(fill);
+            } else {
+                self.tlb.fill_write(fill);
+            }
         }
         Ok(Target::Ram(Spot { page, number, offset: m.gpa & OFFSET }))
     }

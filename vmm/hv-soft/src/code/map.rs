@@ -42,6 +42,8 @@ pub(crate) struct CodeMap {
     chunks: Vec<u64>,
     /// No TLB entry lets a store through to the page without a look at this map.
     watched: Vec<bool>,
+    /// A TLB entry may lead stores to the page, or may have done so.
+    writable: Vec<bool>,
     /// Value of the machine's device epoch when the code was last compared with the bytes.
     epochs: Vec<u64>,
     /// For pages with code.
@@ -53,8 +55,9 @@ pub(crate) struct CodeMap {
 impl CodeMap {
     /// No code in any of `pages` pages.
     pub(crate) fn new(pages: usize) -> Self {
-        let (chunks, watched, epochs) = (vec![0; pages], vec![false; pages], vec![0; pages]);
-        CodeMap { chunks, watched, epochs, bytes: HashMap::default(), changes: Vec::new() }
+        let (chunks, epochs) = (vec![0; pages], vec![0; pages]);
+        let (watched, writable) = (vec![false; pages], vec![false; pages]);
+        CodeMap { chunks, watched, writable, epochs, bytes: HashMap::default(), changes: Vec::new() }
     }
 
     /// Whether stores to a page must ask first.
@@ -67,6 +70,19 @@ impl CodeMap {
     pub(crate) fn watch(&mut self, page: usize, watched: bool) {
         if let Some(place) = self.watched.get_mut(page) {
             *place = watched;
+        }
+    }
+
+    /// Whether the TLB was ever given an entry for stores to a page.
+    pub(crate) fn writable(&self, page: usize) -> bool {
+        self.writable.get(page).is_some_and(|&writable| writable)
+    }
+
+    /// Says that the TLB is given an entry for stores to a page.
+    #[inline]
+    pub(crate) fn note_writable(&mut self, page: usize) {
+        if let Some(place) = self.writable.get_mut(page) {
+            *place = true;
         }
     }
 

@@ -153,7 +153,9 @@ impl Engine {
             self.drop_all_code();
         }
         if !self.cpu.code_map.watched(from.number) {
-            self.cpu.tlb.guard(from.page, from.number);
+            if self.cpu.code_map.writable(from.number) {
+                self.cpu.tlb.guard(from.page, from.number);
+            }
             self.cpu.code_map.watch(from.number, true);
         }
         if let Some((number, len)) = self.code.revive(offset, from) {
