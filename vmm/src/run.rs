@@ -144,17 +144,7 @@ pub fn run(
         let (machine, life, key) = (machine.clone(), life.clone(), settings.key.clone());
         spawn("bake", move || life.end(bake(&machine, &life, key, &dir))).map_err(host("bake thread"))?;
     }
-    if let Some(view) = view
-        && let Err(error) = view.serve(&life)
-    {
-        log::warn!("processes of the host that join the container's mount namespace do not see its files: {error}");
-    }
-    if let Some(inherited) = inherited {
-        inherited.serve(&machine, &life).map_err(host("control thread"))?;
-    }
-    if let Some(control) = &control {
-        control::serve(control, &machine, &life).map_err(host("control thread"))?;
-    }
+    admit(&machine, &life, view, inherited, control.as_ref())?;
     if let Some(vsock) = &vsock {
         vsock_socket::serve(vsock, &agent).map_err(host("vsock thread"))?;
     }
@@ -173,6 +163,29 @@ pub fn run(
     life.mark("ended");
     let console = if ending.wants_console() { machine.console.lines() } else { Vec::new() };
     Ok(Report { status, message, console })
+}
+
+/// Serves what reaches the machine from outside: processes that join the container, the caller, whoever finds the socket.
+fn admit(
+    machine: &Arc<Machine>,
+    life: &Arc<Lifecycle>,
+    view: Option<View>,
+    inherited: Option<&Inherited>,
+    control: Option<&Socket>,
+) -> Result<(), RunError> {
+    let host = |source| RunError::Host { what: "control thread", source };
+    if let Some(view) = view
+        && let Err(error) = view.serve(life)
+    {
+        log::warn!("processes of the host that join the container's mount namespace do not see its files: {error}");
+    }
+    if let Some(inherited) = inherited {
+        inherited.serve(machine, life).map_err(host)?;
+    }
+    if let Some(control) = control {
+        control::serve(control, machine, life).map_err(host)?;
+    }
+    Ok(())
 }
 
 /// Reads the snapshot, and makes the settings those of its machine.
