@@ -135,6 +135,32 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A machine with its kernel and nothing else: 256 MiB of RAM, one vCPU, the first back end that works.
+    #[must_use]
+    pub fn new(kernel: PathBuf) -> Self {
+        Self {
+            kernel,
+            initramfs: None,
+            cmdline: String::new(),
+            memory_bytes: 256 << 20,
+            vcpus: 1,
+            disks: Vec::new(),
+            shares: false,
+            root_disk: None,
+            control: None,
+            inherits_control: false,
+            vsock: None,
+            hypervisor: Choice::Auto,
+            cpu_model: None,
+            console: false,
+            main: None,
+            restore: None,
+            base: None,
+            bake: None,
+            key: BTreeMap::new(),
+        }
+    }
+
     /// Checks all fields that can be checked without opening a file.
     ///
     /// # Errors
@@ -187,25 +213,9 @@ mod tests {
 
     fn good() -> Settings {
         Settings {
-            kernel: "/k".into(),
-            initramfs: None,
-            cmdline: String::new(),
-            memory_bytes: 256 << 20,
-            vcpus: 1,
             disks: vec![Disk::Empty { read_only: false }],
-            shares: false,
-            root_disk: None,
             control: Some("/run/c".into()),
-            inherits_control: false,
-            vsock: None,
-            hypervisor: Choice::Auto,
-            cpu_model: None,
-            console: false,
-            main: None,
-            restore: None,
-            base: None,
-            bake: None,
-            key: BTreeMap::new(),
+            ..Settings::new("/k".into())
         }
     }
 

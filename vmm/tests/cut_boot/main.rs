@@ -16,7 +16,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supermachine_agent_protocol::{Exec, ExitStatus, FrameKind};
 use supermachine_vmm::agent::Agent;
 use supermachine_vmm::backend::vsock::HostDialer;
-use supermachine_vmm::choose::Choice;
 use supermachine_vmm::ending::Ending;
 use supermachine_vmm::events::{Event, EventLoop};
 use supermachine_vmm::life::Lifecycle;
@@ -137,25 +136,12 @@ fn boot(image: &Path, random: Option<Random>) -> (Boot, Record) {
 
 fn settings(image: &Path) -> Settings {
     Settings {
-        kernel: provided("SUPERMACHINE_TEST_KERNEL"),
         initramfs: Some(provided("SUPERMACHINE_TEST_INITRAMFS")),
         cmdline: "loglevel=7".into(),
         memory_bytes: 192 << 20,
-        vcpus: 1,
         disks: vec![Disk::File { path: image.to_owned(), read_only: true }],
-        shares: false,
         root_disk: Some(0),
-        control: None,
-        inherits_control: false,
-        vsock: None,
-        hypervisor: Choice::Auto,
-        cpu_model: None,
-        console: false,
-        main: None,
-        restore: None,
-        base: None,
-        bake: None,
-        key: Default::default(),
+        ..Settings::new(provided("SUPERMACHINE_TEST_KERNEL"))
     }
 }
 

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supermachine_hv::{Exit, GuestMemory};
 use supermachine_vmm::agent::Agent;
 use supermachine_vmm::backend::vsock::HostDialer;
-use supermachine_vmm::choose::Choice;
 use supermachine_vmm::ending::Ending;
 use supermachine_vmm::events::EventLoop;
 use supermachine_vmm::life::Lifecycle;
@@ -67,25 +66,10 @@ impl Files {
     fn settings(&self) -> Settings {
         let file = |path: &Path, read_only| Disk::File { path: path.to_owned(), read_only };
         Settings {
-            kernel: self.kernel.clone(),
-            initramfs: None,
-            cmdline: String::new(),
             memory_bytes: 64 << 20,
-            vcpus: 1,
             disks: vec![file(&self.disk, false), file(&self.disk, true), Disk::Empty { read_only: false }],
             shares: true,
-            root_disk: None,
-            control: None,
-            inherits_control: false,
-            vsock: None,
-            hypervisor: Choice::Auto,
-            cpu_model: None,
-            console: false,
-            main: None,
-            restore: None,
-            base: None,
-            bake: None,
-            key: Default::default(),
+            ..Settings::new(self.kernel.clone())
         }
     }
 }
