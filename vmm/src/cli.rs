@@ -73,6 +73,9 @@ pub struct Cli {
     /// The snapshot that the one to go on from lies on, if it is a diff.
     #[arg(long, value_name = "DIR", requires = "restore")]
     base: Option<PathBuf>,
+    /// Keep decoded code beside the snapshot to go on from, for the next machine.
+    #[arg(long, requires = "restore")]
+    keep: bool,
     /// Boot, save the machine to this directory, which is made, and end.
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     bake: Option<PathBuf>,
@@ -164,6 +167,7 @@ impl From<Cli> for Settings {
             main,
             restore: cli.restore,
             base: cli.base,
+            keep: cli.keep,
             bake: cli.bake,
             key: cli.key.into_iter().collect(),
         }

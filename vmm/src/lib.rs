@@ -21,6 +21,7 @@ pub mod events;
 pub mod freeze;
 pub mod gate;
 pub mod identity;
+pub mod kept;
 pub mod layout;
 pub mod leash;
 pub mod leashes;

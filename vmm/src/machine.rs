@@ -28,6 +28,7 @@ use crate::bus::{Bus, BusError, Mapped};
 use crate::events::{Event, EventSender};
 use crate::freeze::{DevicesState, Held, MachineState, Saved, Snapshot};
 use crate::gate::Gate;
+use crate::kept::Keeper;
 use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::settings::Settings;
@@ -147,6 +148,7 @@ pub struct Machine {
     /// Identity of that snapshot, if it needs no other beneath it.
     base: Option<SnapshotId>,
     begin: Begin,
+    keeper: Option<Arc<Keeper>>,
     share: Option<Share>,
     vm: Arc<dyn Vm>,
 }
@@ -356,6 +358,7 @@ impl Machine {
             virtio,
             mmio,
             pio,
+            keeper: Keeper::new(settings, memory.clone()),
             memory,
             origin: None,
             base: None,
@@ -389,6 +392,7 @@ impl Machine {
                 pio: self.pio.clone(),
                 gate: self.gate.clone(),
                 counters: counters.clone(),
+                keeper: self.keeper.clone(),
                 report: Box::new(move |end| events.send(Event::VcpuEnded { index, end })),
             };
             vcpu::spawn(vcpu, worker).map_err(|source| MachineError::Host { what: "vCPU thread", source })?;

@@ -128,6 +128,8 @@ pub struct Settings {
     pub restore: Option<PathBuf>,
     /// The snapshot beneath it, if it is a diff.
     pub base: Option<PathBuf>,
+    /// Whether what makes the next machine from that snapshot faster is kept beside it.
+    pub keep: bool,
     /// Where to save the machine once it is up, which ends it.
     pub bake: Option<PathBuf>,
     /// The parts of the key that the saved machine is for.
@@ -156,6 +158,7 @@ impl Settings {
             main: None,
             restore: None,
             base: None,
+            keep: false,
             bake: None,
             key: BTreeMap::new(),
         }

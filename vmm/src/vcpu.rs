@@ -11,6 +11,7 @@ use supermachine_hv::{Exit, Fault, HvError, Reply, UnboundVcpu, Vcpu, VcpuState}
 use crate::boot::{self, Entry};
 use crate::bus::{Bus, Request};
 use crate::gate::{Gate, Passage, Passer, Seen};
+use crate::kept::Keeper;
 
 /// Why a vCPU will not run again.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Worker {
     pub gate: Arc<Gate>,
     /// Counters.
     pub counters: Arc<Counters>,
+    /// Of a machine from a snapshot: what is kept beside that.
+    pub keeper: Option<Arc<Keeper>>,
     /// Called once, from the vCPU's thread, if the vCPU ends by itself.
     pub report: Box<dyn FnOnce(VcpuEnd) + Send>,
 }
@@ -116,16 +119,22 @@ impl Worker {
         }
     }
 
-    /// `None` where the gate stopped the vCPU.
+    /// `None` where the gate stopped the vCPU: most machines from a snapshot end so.
     fn run(&self, vcpu: Box<dyn Vcpu>) -> Result<Option<VcpuEnd>, HvError> {
         let mut running = Running { vcpu, at_rest: true, counters: &self.counters };
         let mut seen = Seen::default();
+        if let Some(keeper) = &self.keeper {
+            keeper.recall(self.index, running.vcpu.as_mut());
+        }
         while self.gate.pass(self.index, &mut seen, &mut running) == Passage::Run {
             let exit = running.vcpu.run()?;
             running.at_rest = exit == Exit::Kicked;
             if let Some(end) = self.answer(running.vcpu.as_mut(), exit)? {
                 return Ok(Some(end));
             }
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.keep(self.index, running.vcpu.as_ref());
         }
         Ok(None)
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
@@ -145,6 +145,51 @@ fn damaged_templates_are_told_of_and_baked_anew() {
     place.assert_clean();
 }
 
+/// Runs `true` and gives how many operations of its machine's code were kept from an earlier one, and how many it had to
+/// decode, as its vmm's log has them.
+fn kept_and_decoded(place: &Place, id: &str) -> (u64, u64) {
+    let bundle = place.bundle(&["true"], |_| ());
+    let mut create = place.command(&["create", "--bundle", text(&bundle), id]);
+    create.env("SUPERMACHINE_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(create.status().expect("runs").success());
+    place.good(&["start", id]);
+    wait_for(|| place.status(id) == "stopped", "its end");
+    let log = fs::read_to_string(place.path("root").join(id).join("vmm.log")).expect("a log");
+    place.good(&["delete", id]);
+    let line = log.lines().find(|line| line.contains("ops were kept")).unwrap_or_else(|| panic!("{log}"));
+    let number = |word: &str| {
+        let before = line.split(word).next().unwrap_or_default().trim_end();
+        before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    (number("ops were kept"), number("decoded"))
+}
+
+#[test]
+fn code_that_one_machine_decoded_is_kept_for_the_next() {
+    let place = Place::alone();
+    place.good(&["templates", "bake"]);
+    if templates(&place)[0]["parts"]["hypervisor"] != "soft" {
+        return eprintln!("skipped: a real CPU decodes for itself; SUPERMACHINE_HYPERVISOR=soft runs this");
+    }
+    let kept = file(&place, "kept-0");
+    let (none, all) = kept_and_decoded(&place, "first");
+    assert_eq!((none, kept.exists()), (0, true));
+    let (most, few) = kept_and_decoded(&place, "second");
+    assert!(most > all / 2 && few < all / 4, "{all} were decoded first, then {few} with {most} kept");
+    // Damaged, cut or none of ours: it is no use, and nothing else.
+    let whole = fs::read(&kept).expect("a file");
+    let flipped = |at: usize| whole.iter().enumerate().map(|(i, byte)| byte ^ u8::from(i == at)).collect::<Vec<_>>();
+    for bytes in [flipped(70), whole[..whole.len() / 2].to_vec(), b"something".to_vec(), Vec::new()] {
+        fs::write(&kept, &bytes).expect("written");
+        let done = place.run(&["sh", "-c", "echo fine; seq 1 100 | wc -l"], |_| ());
+        assert_eq!((done.status, done.stdout.as_str()), (0, "fine\n100\n"), "{} bytes: {}", bytes.len(), done.stderr);
+    }
+    // Who comes after makes it anew.
+    let (most, few) = kept_and_decoded(&place, "last");
+    assert!(most > all / 2 && few < all / 4, "{few} were decoded with {most} kept");
+    place.assert_clean();
+}
+
 #[test]
 fn a_killed_baker_is_in_nobodys_way() {
     let place = Place::alone();
@@ -157,7 +202,7 @@ fn a_killed_baker_is_in_nobodys_way() {
     let bundle = place.bundle(&["sleep", "1000"], |_| ());
     let create = |id: &str| {
         let mut command = place.command(&["--log", text(&place.path("log")), "create", "--bundle", text(&bundle), id]);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("starts")
     };
     let mut first = create("first");

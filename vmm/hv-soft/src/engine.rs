@@ -1,6 +1,7 @@
 //! The run loop: blocks, single steps, faults, interrupts, exits.
 
 mod blocks;
+mod keep;
 mod rest;
 #[cfg(feature = "oracle")]
 pub mod single;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use supermachine_hv::{Exit, Fault, HvError, Reply, x86::RunState};
 
 use crate::chips::shared::Shared;
+use crate::code::kept::Kept;
 use crate::code::{CodeCache, Listing};
 use crate::cpu::Cpu;
 use crate::cpuid::Model;
@@ -49,6 +51,10 @@ pub(crate) struct Engine {
     scratch: Listing,
     page: Box<[u8; PAGE as usize]>,
     stepped: Vec<Option<Stepped>>,
+    kept: Option<Kept>,
+    /// Ops that were decoded here, and those that came out of what was kept.
+    decoded: usize,
+    adopted: usize,
     trace: Trace,
     rest: Rest,
 }
@@ -66,6 +72,9 @@ impl Engine {
             scratch: Listing::default(),
             page: Box::new([0; PAGE as usize]),
             stepped: (0..STEP_CACHE).map(|_| None).collect(),
+            kept: None,
+            decoded: 0,
+            adopted: 0,
             trace: Trace::new(),
             rest: Rest::new(0),
         }

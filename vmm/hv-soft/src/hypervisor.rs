@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use supermachine_hv::x86::RunState;
 use supermachine_hv::{
-    Capabilities, ChipState, Exit, HvError, Hypervisor, HypervisorKind, Idle, Kick, Reply, UnboundVcpu, Vcpu,
+    Capabilities, ChipState, Exit, HvError, Hypervisor, HypervisorKind, Idle, Kept, Kick, Reply, UnboundVcpu, Vcpu,
     VcpuState, Vm, VmConfig, VmState,
 };
 
@@ -152,7 +152,11 @@ struct SoftVcpu {
 
 impl Drop for SoftVcpu {
     fn drop(&mut self) {
-        log::info!("soft vCPU ran about {} guest instructions", self.engine.instructions);
+        let (adopted, decoded) = self.engine.kept_and_decoded();
+        log::info!(
+            "soft vCPU ran about {} guest instructions; {adopted} ops were kept, {decoded} decoded",
+            self.engine.instructions
+        );
     }
 }
 
@@ -174,5 +178,13 @@ impl Vcpu for SoftVcpu {
             VcpuState::X86(s) => self.engine.restore(s),
             _ => Err(HvError::BadState { field: "architecture", problem: "is not x86-64".to_owned() }),
         }
+    }
+
+    fn recall(&mut self, kept: Kept) {
+        self.engine.recall(kept);
+    }
+
+    fn keep(&self, least: usize, unchanged: &dyn Fn(u64) -> bool) -> Option<Vec<u8>> {
+        self.engine.keep(least, unchanged)
     }
 }

@@ -72,6 +72,14 @@ impl Ram {
         None
     }
 
+    /// The page of that number among all RAM pages, and its guest physical address.
+    pub(crate) fn nth(&self, number: usize) -> Option<(HostPage, u64)> {
+        let after = |r: &&Region| r.first_page <= number;
+        let r = self.regions.iter().rev().find(after)?;
+        let gpa = r.start + (number - r.first_page) as u64 * PAGE;
+        self.page(gpa).map(|(page, _)| (page, gpa))
+    }
+
     /// Reads within one page.
     pub(crate) fn read<T: Word>(&self, gpa: u64) -> Option<T> {
         Some(self.page(gpa)?.0.load(gpa & OFFSET))

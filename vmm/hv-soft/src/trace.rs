@@ -12,6 +12,9 @@ use crate::cpu::Cpu;
 use crate::mem::OFFSET;
 use crate::op::{Op, Stop};
 
+/// Whether every block that runs has to have been decoded here.
+pub(crate) const WHOLE: bool = true;
+
 /// Most guest instructions between two returns to the run loop: those of one block.
 pub(crate) fn grant(_chunk: i32) -> i32 {
     0

@@ -4,6 +4,9 @@ use crate::code::block::BlockInfo;
 use crate::cpu::Cpu;
 use crate::op::{Op, Stop};
 
+/// Whether every block that runs has to have been decoded here.
+pub(crate) const WHOLE: bool = false;
+
 /// Most guest instructions between two returns to the run loop: as many as without a trace.
 #[inline(always)]
 pub(crate) fn grant(chunk: i32) -> i32 {

@@ -17,4 +17,6 @@ pub mod laws;
 pub use error::HvError;
 pub use exit::{Exit, Fault, Reply};
 pub use state::{ChipState, VcpuState, VmState, x86};
-pub use traits::{Capabilities, GuestMemory, Hypervisor, HypervisorKind, Idle, Kick, UnboundVcpu, Vcpu, Vm, VmConfig};
+pub use traits::{
+    Capabilities, GuestMemory, Hypervisor, HypervisorKind, Idle, Kept, Kick, UnboundVcpu, Vcpu, Vm, VmConfig,
+};

@@ -9,6 +9,10 @@ use crate::{Exit, HvError, Reply, VcpuState, VmState};
 /// Guest RAM as this process maps it. Cloning is cheap: regions are reference counted.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
 
+/// What a back end keeps of a vCPU besides its state, to be faster when that state is restored again: a mapped file, most
+/// often.
+pub type Kept = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// The back ends there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -150,4 +154,18 @@ pub trait Vcpu {
     /// # Errors
     /// [`HvError::BadState`] with the field that is wrong; [`HvError::ExitInFlight`] as for `save`.
     fn restore(&mut self, state: &VcpuState) -> Result<(), HvError>;
+
+    /// Gives back what [`keep`](Vcpu::keep) gave in an earlier life of the machine whose state was just restored. The guest
+    /// sees no difference. Untrusted: what is damaged or does not fit is left unused.
+    fn recall(&mut self, kept: Kept) {
+        drop(kept);
+    }
+
+    /// What would make the next machine faster that is restored from the state that this one was restored from; nothing
+    /// where it would be less than `least` instructions, or what there was is better. `unchanged` says of the guest physical address of a page whether the page is still what
+    /// it was then; of others nothing is kept.
+    fn keep(&self, least: usize, unchanged: &dyn Fn(u64) -> bool) -> Option<Vec<u8>> {
+        let _ = (least, unchanged);
+        None
+    }
 }

@@ -196,6 +196,14 @@ fn is_halted(state: &VcpuState) -> bool {
     }
 }
 
+/// Pages of a machine from a snapshot that were written since, in ascending order, if the host tells.
+///
+/// # Errors
+/// The host's.
+pub fn written(memory: &GuestMemory) -> io::Result<Option<Vec<Span>>> {
+    pages::present(memory, Some(&[]))
+}
+
 /// Saves the machine into `dir`, which is made. The machine goes on when this returns, whatever came of it; after an
 /// error nothing is left of `dir`.
 ///

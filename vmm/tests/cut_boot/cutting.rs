@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use supermachine_hv::{
-    Capabilities, Exit, GuestMemory, HvError, Hypervisor, Kick, Reply, UnboundVcpu, Vcpu, VcpuState, Vm, VmConfig,
-    VmState,
+    Capabilities, Exit, GuestMemory, HvError, Hypervisor, Kept, Kick, Reply, UnboundVcpu, Vcpu, VcpuState, Vm,
+    VmConfig, VmState,
 };
 use supermachine_hv_soft::SoftHypervisor;
 
@@ -19,6 +19,8 @@ const LONGEST_NS: u64 = 3_000_000;
 const EXITS_PER_CUT: u64 = 256;
 /// Of how many cuts one goes through JSON, as a snapshot's states do.
 const JSON_EVERY: u32 = 3;
+/// Of how many cuts one has its decoded code kept, for all machines after it.
+const KEPT_EVERY: u32 = 8;
 /// Data register of the serial port.
 const SERIAL: u16 = 0x3f8;
 
@@ -33,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) exits: u32,
     /// Exits after which the vCPU was in the middle of something and could not be saved.
     pub(crate) refused: u32,
+    /// How often decoded code was kept.
+    pub(crate) kept: u32,
 }
 
 impl Record {
@@ -143,7 +147,7 @@ impl UnboundVcpu for CutUnbound {
     fn bind(self: Box<Self>) -> Result<Box<dyn Vcpu>, HvError> {
         let CutUnbound { inner, kick, vm, memory, random, record } = *self;
         let cuts = random.map(|random| (random, start_alarm(kick.clone())));
-        let mut vcpu = CutVcpu { inner: inner.bind()?, kick, vm, memory, cuts, record };
+        let mut vcpu = CutVcpu { inner: inner.bind()?, kick, vm, memory, cuts, record, kept: None };
         vcpu.set_alarm();
         Ok(Box::new(vcpu))
     }
@@ -172,6 +176,8 @@ struct CutVcpu {
     memory: GuestMemory,
     cuts: Option<(Random, Sender<Instant>)>,
     record: Arc<Mutex<Record>>,
+    /// Decoded code of an earlier machine.
+    kept: Option<Kept>,
 }
 
 impl CutVcpu {
@@ -200,6 +206,15 @@ impl CutVcpu {
         let mut vcpu = vcpu.bind()?;
         vm.restore(&vm_state)?;
         vcpu.restore(&vcpu_state)?;
+        if record.cuts().is_multiple_of(KEPT_EVERY)
+            && let Some(kept) = self.inner.keep(1, &|_| true)
+        {
+            self.kept = Some(Arc::new(kept));
+            record.kept += 1;
+        }
+        if let Some(kept) = &self.kept {
+            vcpu.recall(kept.clone());
+        }
         (self.inner, *now) = (vcpu, vm);
         *(if kicked { &mut record.kicks } else { &mut record.exits }) += 1;
         Ok(())

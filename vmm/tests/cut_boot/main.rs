@@ -88,12 +88,14 @@ fn a_cut_boot_is_like_a_whole_one() {
         cuts.kicks += record.kicks;
         cuts.exits += record.exits;
         cuts.refused += record.refused;
+        cuts.kept += record.kept;
         boots += 1;
     }
     println!(
-        "{boots} boots, {} cuts of running code, {} after exits, {} refused",
-        cuts.kicks, cuts.exits, cuts.refused
+        "{boots} boots, {} cuts of running code, {} after exits, {} refused, {} with code kept anew",
+        cuts.kicks, cuts.exits, cuts.refused, cuts.kept
     );
+    assert!(cuts.kept > 0, "decoded code is kept");
     assert!(cuts.kicks > 0 && cuts.exits > 0, "both kinds of cut are made");
 }
 

@@ -119,11 +119,16 @@ impl CodeMap {
 
     /// Adds code of `len` bytes at `offset`.
     pub(crate) fn add(&mut self, page: usize, offset: u64, len: u64) {
+        self.add_all(page, std::iter::once((offset, len)));
+    }
+
+    /// Adds code of a page: offsets and lengths.
+    pub(crate) fn add_all(&mut self, page: usize, code: impl Iterator<Item = (u64, u64)>) {
         let Some(of_page) = self.chunks.get_mut(page) else { return };
-        *of_page |= chunks(offset, len);
         let bytes = self.bytes.entry(page).or_insert_with(|| Box::new([0; (PAGE / CHUNK) as usize]));
-        for (w, bits) in words(offset, len) {
-            bytes[w] |= bits;
+        for (offset, len) in code {
+            *of_page |= chunks(offset, len);
+            words(offset, len).for_each(|(w, bits)| bytes[w] |= bits);
         }
     }
 
@@ -134,10 +139,7 @@ impl CodeMap {
             bytes[of_page.trailing_zeros() as usize] = 0;
             *of_page &= *of_page - 1;
         }
-        for (offset, len) in left {
-            *of_page |= chunks(offset, len);
-            words(offset, len).for_each(|(w, bits)| bytes[w] |= bits);
-        }
+        self.add_all(page, left);
     }
 
     /// Forgets all code. What is watched stays so.

@@ -1,4 +1,4 @@
-//! Decoded blocks, keyed by their place in guest RAM: number of the page among all pages of RAM, and offset in it.
+//! Decoded blocks by their place in guest RAM: number of the page among all pages of RAM, and offset in it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,16 +6,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::advise::large_pages;
 use crate::cpu::Cpu;
 use crate::decode::liveness::Unseen;
-use crate::mem::{HostPage, PAGE};
+use crate::mem::HostPage;
 use crate::op::{Handler, Op, Res, Stop};
 
 pub(crate) mod block;
 pub(crate) mod jump;
+pub(crate) mod kept;
 pub(crate) mod map;
 pub(crate) mod store;
 pub(crate) mod thread;
 
 use block::{BlockInfo, End};
+use kept::KeptPage;
 use map::Change;
 use store::Spot;
 use thread::{Choice, Quick, retired};
@@ -29,17 +31,14 @@ const MAX_OPS: usize = 1 << 20;
 /// Pages whose code is kept before everything is dropped; each takes half a kilobyte and more.
 const MAX_PAGES: usize = 1 << 16;
 
-/// A place in guest RAM.
-pub(crate) fn place(page: usize, offset: u64) -> u64 {
-    page as u64 * PAGE + offset
-}
-
 /// A block of a page.
 #[derive(Clone, Copy)]
 struct Placed {
     offset: u16,
     /// Bytes of code.
     len: u16,
+    /// Ops, without the end.
+    ops: u16,
     /// Ops in its part of the arena, the end included; those after the end are left of an earlier block.
     room: u16,
     number: u32,
@@ -64,8 +63,22 @@ struct Retired {
 /// Decoded code of one page.
 #[derive(Default)]
 struct PageCode {
+    /// In the order of their offsets.
     blocks: Vec<Placed>,
     retired: Vec<Retired>,
+}
+
+impl PageCode {
+    /// Where the block at an offset is, or would be.
+    fn at(&self, offset: u64) -> Result<usize, usize> {
+        self.blocks.binary_search_by_key(&offset, |block| u64::from(block.offset))
+    }
+
+    /// Adds a block; there is none at its offset.
+    fn add(&mut self, block: Placed) {
+        let (Ok(at) | Err(at)) = self.at(block.offset.into());
+        self.blocks.insert(at, block);
+    }
 }
 
 /// All decoded code.
@@ -75,7 +88,6 @@ pub(crate) struct CodeCache {
     arena: Vec<Op>,
     /// The handlers of all ops as plain functions.
     plain: Vec<Handler>,
-    by_place: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     pages: HashMap<usize, PageCode, BuildHasherDefault<AddressHasher>>,
     generation: u64,
 }
@@ -115,9 +127,10 @@ impl CodeCache {
         self.generation
     }
 
-    /// The block at a place.
-    pub(crate) fn find(&self, place: u64) -> Option<u32> {
-        self.by_place.get(&place).copied()
+    /// The block at an offset of a page.
+    pub(crate) fn find(&self, page: usize, offset: u64) -> Option<u32> {
+        let page = self.pages.get(&page)?;
+        page.blocks.get(page.at(offset).ok()?).map(|block| block.number)
     }
 
     /// Whether there is no room for another block.
@@ -134,10 +147,63 @@ impl CodeCache {
         let old = old.map(|i| page.retired.swap_remove(i).placed).filter(|old| old.room >= room);
         let (number, room) = old.map_or((self.arena.len() as u32, room), |old| (old.number, old.room));
         let digest = digest(from.page, offset, len);
-        page.blocks.push(Placed { offset: offset as u16, len: len as u16, room, number, digest });
-        self.by_place.insert(place(from.number, offset), number);
+        let ops = code.ops.len() as u16;
+        page.add(Placed { offset: offset as u16, len: len as u16, ops, room, number, digest });
         self.put(number as usize, info, code);
         number
+    }
+
+    /// Whether anything of a page was decoded.
+    pub(crate) fn knows(&self, page: usize) -> bool {
+        self.pages.contains_key(&page)
+    }
+
+    /// Makes room for so many pages of so many ops at once.
+    pub(crate) fn expect(&mut self, (pages, ops): (usize, usize)) {
+        let ops = ops.min(MAX_OPS);
+        self.plain.reserve(ops.saturating_sub(self.plain.len()));
+        self.pages.reserve(pages.min(MAX_PAGES));
+    }
+
+    /// Adds those of a page's kept blocks whose code is what they were decoded from, linked to one another; says how many
+    /// ops that are. Nothing of the page was decoded before.
+    pub(crate) fn adopt(&mut self, kept: &KeptPage<'_>, from: Source) -> usize {
+        let before = self.arena.len();
+        let mut page = PageCode { blocks: Vec::with_capacity(kept.count()), retired: Vec::new() };
+        let (mut numbers, mut links) = (Vec::with_capacity(kept.count()), Vec::with_capacity(kept.count()));
+        for block in kept.blocks() {
+            // A forged page may have them in no order.
+            let in_order = page.blocks.last().is_none_or(|last| u64::from(last.offset) < block.offset);
+            if self.full() || !in_order || digest(from.page, block.offset, block.bytes) != block.digest {
+                numbers.push(None);
+                continue;
+            }
+            let (number, ops) = (self.arena.len() as u32, block.count() as u16);
+            let whole = block.each_op(|op, plain| {
+                self.arena.push(op);
+                self.plain.push(plain);
+            });
+            if !whole {
+                self.arena.truncate(number as usize);
+                self.plain.truncate(number as usize);
+                break;
+            }
+            links.push((self.arena.len(), block.links));
+            self.arena.push(End::entry(block.info));
+            self.plain.push(no_instruction);
+            let (offset, len) = (block.offset as u16, block.bytes as u16);
+            page.blocks.push(Placed { offset, len, ops, room: ops + 1, number, digest: block.digest });
+            numbers.push(Some(number));
+        }
+        for (end, links) in links {
+            for (link, taken) in links.into_iter().zip([false, true]) {
+                if let Some(target) = link.and_then(|to| numbers.get(to).copied().flatten()) {
+                    self.link(end, taken, target);
+                }
+            }
+        }
+        self.pages.insert(from.number, page);
+        self.arena.len() - before
     }
 
     /// Puts a block's ops and end where they replace older ones, or at the arena's end.
@@ -164,8 +230,7 @@ impl CodeCache {
         }
         let Retired { placed, first } = page.retired.swap_remove(i);
         *self.arena.get_mut(number as usize)? = first;
-        page.blocks.push(placed);
-        self.by_place.insert(place(from.number, offset), number);
+        page.add(placed);
         Some((number, u64::from(len)))
     }
 
@@ -194,17 +259,11 @@ impl CodeCache {
     pub(crate) fn retire(&mut self, change: Change) -> bool {
         let Some(page) = self.pages.get_mut(&change.page) else { return false };
         let before = page.blocks.len();
-        let mut i = 0;
-        while let Some(&placed) = page.blocks.get(i) {
-            if !placed.overlaps(change) {
-                i += 1;
-                continue;
-            }
-            page.blocks.swap_remove(i);
-            self.by_place.remove(&place(change.page, u64::from(placed.offset)));
+        let PageCode { blocks, retired: gone } = page;
+        for placed in blocks.extract_if(.., |block| block.overlaps(change)) {
             let Some(first) = self.arena.get_mut(placed.number as usize) else { continue };
             let first = std::mem::replace(first, Op::new(retired, placed.offset, 0));
-            page.retired.push(Retired { placed, first });
+            gone.push(Retired { placed, first });
         }
         self.generation += u64::from(before != page.blocks.len());
         before != page.blocks.len()
@@ -221,7 +280,6 @@ impl CodeCache {
         self.generation += 1;
         self.arena.clear();
         self.plain.clear();
-        self.by_place.clear();
         self.pages.clear();
     }
 }

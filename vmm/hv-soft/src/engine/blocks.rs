@@ -6,7 +6,7 @@ use super::{Engine, Outcome};
 use crate::code::block::{BlockInfo, NEVER};
 use crate::code::map::Change;
 use crate::code::thread::{At, CHUNK, Left, rare};
-use crate::code::{NO_BLOCK, Source, place};
+use crate::code::{NO_BLOCK, Source};
 use crate::cpu::Cpu;
 use crate::decode;
 use crate::mem::{OFFSET, PAGE};
@@ -146,7 +146,7 @@ impl Engine {
 
     /// The block at an offset of a page.
     fn at(&mut self, offset: u64, from: Source) -> u32 {
-        if let Some(n) = self.code.find(place(from.number, offset)) {
+        if let Some(n) = self.code.find(from.number, offset) {
             return n;
         }
         if self.code.full() {
@@ -157,6 +157,9 @@ impl Engine {
                 self.cpu.tlb.guard(from.page, from.number);
             }
             self.cpu.code_map.watch(from.number, true);
+        }
+        if let Some(number) = self.adopt(offset, from) {
+            return number;
         }
         if let Some((number, len)) = self.code.revive(offset, from) {
             self.cpu.code_map.add(from.number, offset, len);
@@ -178,6 +181,7 @@ impl Engine {
         let block = BlockInfo { instructions: d.instructions.max(1), end: d.end, target: d.target.unwrap_or(0) };
         let bytes = if d.bytes == 0 { PAGE - offset } else { d.bytes };
         let number = self.code.insert(offset, bytes, block, &self.scratch, from);
+        self.decoded += self.scratch.ops.len();
         self.trace.decoded(number, block, &self.page[..]);
         self.cpu.code_map.add(from.number, offset, bytes);
         number

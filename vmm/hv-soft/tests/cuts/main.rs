@@ -7,10 +7,11 @@ mod guest;
 mod kicker;
 mod programs;
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use supermachine_hv::laws::machine::{Frozen, RAM_LEN, Rig};
-use supermachine_hv::{Exit, HvError, Hypervisor, Reply};
+use supermachine_hv::{Exit, HvError, Hypervisor, Kept, Reply};
 use supermachine_hv_soft::{Model, SoftHypervisor};
 
 use device::{Device, Random};
@@ -33,6 +34,8 @@ struct Cuts {
     exits: u32,
     halts: u32,
     refused: u32,
+    /// How often decoded code was kept.
+    kept: u32,
 }
 
 impl Cuts {
@@ -56,6 +59,7 @@ fn cut_runs_end_as_whole_ones() {
     }
     eprintln!("{cuts:?} in {runs} runs");
     assert!(cuts.kicks > 0 && cuts.exits > 0 && cuts.halts > 0, "every kind of cut is made: {cuts:?}");
+    assert!(cuts.kept > 0, "decoded code is kept: {cuts:?}");
 }
 
 fn seed() -> u64 {
@@ -78,6 +82,7 @@ fn whole_run(hypervisor: &dyn Hypervisor) -> Ending {
 
 fn cut_run(hypervisor: &dyn Hypervisor, kicker: &Kicker, random: &mut Random, cuts: &mut Cuts) -> Ending {
     let (mut rig, mut device) = (boot(hypervisor), Device::default());
+    let mut kept: Option<Kept> = None;
     kicker.kick_after(rig.kicker(), random.below(LONGEST_NS));
     loop {
         let exit = rig.run();
@@ -97,7 +102,15 @@ fn cut_run(hypervisor: &dyn Hypervisor, kicker: &Kicker, random: &mut Random, cu
         };
         cuts.count(kicked, &frozen);
         let frozen = if cuts.all().is_multiple_of(JSON_EVERY) { through_json(frozen) } else { frozen };
+        // Much of what was decoded has changed by the time it is looked at again.
+        if let Some(code) = rig.vcpu.keep(1, &|_| true) {
+            kept = Some(Arc::new(code));
+            cuts.kept += 1;
+        }
         rig = frozen.thaw(hypervisor);
+        if let Some(kept) = &kept {
+            rig.vcpu.recall(kept.clone());
+        }
         kicker.kick_after(rig.kicker(), random.below(LONGEST_NS));
     }
 }
