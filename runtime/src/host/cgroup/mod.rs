@@ -8,7 +8,7 @@ mod detect;
 mod intent;
 mod limits;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,14 @@ impl Cgroup {
     /// The first that the kernel refuses, by file and value; others are set all the same.
     pub fn set(&self, limits: &Limits<'_>) -> Result<(), CgroupError> {
         self.places.iter().try_for_each(|place| place.set(limits))
+    }
+
+    /// Its directory, open, where all of it is one group of version 2, into which a process can be forked.
+    pub fn only_unified(&self) -> Option<File> {
+        match &self.places[..] {
+            [place] if place.controllers.is_empty() => File::open(&place.folder).ok(),
+            _ => None,
+        }
     }
 
     /// Moves a process in.

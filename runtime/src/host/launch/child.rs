@@ -12,6 +12,8 @@ use super::Session;
 const OUT_OF_THE_WAY: RawFd = 64;
 /// Number of what keeps the vmm's view of the host; it is never used, only open.
 const TREE: RawFd = 15;
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`.
+const INTO_CGROUP: u64 = 1 << 33;
 /// Of `linux/mount.h` and `linux/fcntl.h`.
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
@@ -128,15 +130,30 @@ pub(super) struct Pipes {
     pub(super) of_parent: [RawFd; 2],
 }
 
-/// Forks with further clone flags; the child waits for a byte, carries out `plan`, and reports what did not work.
-pub(super) fn fork_into(plan: &Plan, flags: i32, pipes: Pipes) -> io::Result<u32> {
+/// Forks with further clone flags, into a control group of version 2 if one is given; the child waits for a byte, carries out
+/// `plan`, and reports what did not work.
+pub(super) fn fork_into(plan: &Plan, flags: i32, pipes: Pipes, cgroup: Option<RawFd>) -> io::Result<u32> {
     let (argv, env) = (pointers(&plan.argv), pointers(&plan.env));
     // Reserved here: the child must not allocate.
     let mut moved = Vec::with_capacity(plan.descriptors.len());
+    // SAFETY: plain data, for which all zero is a value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(flags.cast_unsigned());
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    if let Some(cgroup) = cgroup {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup).unwrap_or(u64::MAX);
+    }
     let flags = libc::c_long::from(flags | libc::SIGCHLD);
     // SAFETY: without a stack of its own the child goes on here with a copy of all memory. It only makes system calls
-    // and leaves by execve or _exit, so no lock that another thread may hold matters to it.
-    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+    // and leaves by execve or _exit, so no lock that another thread may hold matters to it. The arguments are a local
+    // with the layout that the call reads, of the size that it is told.
+    match unsafe {
+        match cgroup {
+            Some(_) => libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()),
+            None => libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0),
+        }
+    } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             become_vmm(plan, &argv, &env, &mut moved, pipes).send(pipes.report);

@@ -139,11 +139,14 @@ impl Launch<'_> {
         let (go_end, go) = io::pipe().map_err(step("open a pipe"))?;
         let of_parent = [go.as_raw_fd(), report.as_raw_fd()];
         let pipes = Pipes { go: go_end.as_raw_fd(), report: report_end.as_raw_fd(), of_parent };
-        let pid = self.clone_child(&plan, &joins, pipes)?;
+        let Child { pid, is_in_cgroup } = self.clone_child(&plan, &joins, pipes)?;
         drop((go_end, report_end));
         let child = Unreaped { pid };
         let process = Process::open(pid).map_err(step("watch it"))?;
-        if let Some(cgroup) = self.cgroup {
+        let cgroup = self.cgroup.filter(|_| !is_in_cgroup);
+        // In a cgroup namespace of its own the group is the top, if it is in the group when that is made.
+        let at_once = cgroup.filter(|_| self.namespaces.iter().any(|namespace| namespace.kind == Namespace::Cgroup));
+        if let Some(cgroup) = at_once {
             cgroup.add(pid)?;
         }
         if let Some(score) = self.oom_score_adj
@@ -151,7 +154,13 @@ impl Launch<'_> {
         {
             log::debug!("oom_score_adj of the vmm stays as it is: {error}");
         }
-        self.let_go(go, report, &joins)?;
+        self.let_go(go)?;
+        // To move a process takes the kernel up to 12 ms, for it waits for an RCU grace period. The vmm starts meanwhile:
+        // nothing of the container is in it before this process gives it the container.
+        if let (Some(cgroup), None) = (cgroup, at_once) {
+            cgroup.add(pid)?;
+        }
+        self.hear(report, &joins)?;
         std::mem::forget(child);
         Ok(Launched { pid, process })
     }
@@ -160,9 +169,13 @@ impl Launch<'_> {
         LaunchError::Step { program: self.program.to_owned(), what, source }
     }
 
-    /// Lets the child run and hears how it went.
-    fn let_go(&self, mut go: io::PipeWriter, mut report: io::PipeReader, joins: &[Join]) -> Result<(), LaunchError> {
-        go.write_all(&[1]).map_err(|source| self.step("let it run", source))?;
+    /// Lets the child run.
+    fn let_go(&self, mut go: io::PipeWriter) -> Result<(), LaunchError> {
+        go.write_all(&[1]).map_err(|source| self.step("let it run", source))
+    }
+
+    /// Hears how it went, once it is the vmm or has ended.
+    fn hear(&self, mut report: io::PipeReader, joins: &[Join]) -> Result<(), LaunchError> {
         let mut notes = Vec::new();
         report.read_to_end(&mut notes).map_err(|source| self.step("hear from it", source))?;
         for note in notes.chunks_exact(Note::LEN).filter_map(Note::from_bytes) {
@@ -223,9 +236,17 @@ impl Launch<'_> {
         })
     }
 
-    /// Forks into the pid namespace asked for.
-    fn clone_child(&self, plan: &Plan, joins: &[Join], pipes: Pipes) -> Result<u32, LaunchError> {
-        let fork = |flags| child::fork_into(plan, flags, pipes);
+    /// Forks into the pid namespace asked for, and into the control group where that is one step.
+    fn clone_child(&self, plan: &Plan, joins: &[Join], pipes: Pipes) -> Result<Child, LaunchError> {
+        let group = self.cgroup.and_then(Cgroup::only_unified);
+        let fork = |flags| {
+            let born_in = |group: File| child::fork_into(plan, flags, pipes, Some(group.as_raw_fd())).ok();
+            match group.as_ref().and_then(|group| group.try_clone().ok()).and_then(born_in) {
+                Some(pid) => Ok(Child { pid, is_in_cgroup: true }),
+                // An older kernel, or a group that takes nobody: then moving it there tells why.
+                None => child::fork_into(plan, flags, pipes, None).map(|pid| Child { pid, is_in_cgroup: false }),
+            }
+        };
         let cannot = |source| self.step("fork", source);
         if let Some(join) = joins.iter().find(|join| join.kind == Namespace::Pid) {
             // Only children of this process go there; it comes back for its own later ones.
@@ -238,7 +259,7 @@ impl Launch<'_> {
         let is_new = |n: &&HostNamespace| n.kind == Namespace::Pid && n.path.is_none();
         if self.namespaces.iter().any(|namespace| is_new(&namespace)) {
             match fork(libc::CLONE_NEWPID) {
-                Ok(pid) => return Ok(pid),
+                Ok(child) => return Ok(child),
                 Err(error) => {
                     log::warn!("the vmm shares the caller's pid namespace, it can have none of its own: {error}");
                 }
@@ -261,6 +282,13 @@ fn view_options(device: BorrowedFd<'_>) -> io::Result<CString> {
 
 fn small(index: usize) -> u8 {
     u8::try_from(index).unwrap_or(u8::MAX)
+}
+
+/// A forked child.
+#[derive(Debug, Clone, Copy)]
+struct Child {
+    pid: u32,
+    is_in_cgroup: bool,
 }
 
 /// A child that is killed and reaped unless it is given on.

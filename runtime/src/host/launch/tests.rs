@@ -170,6 +170,60 @@ fn it_is_in_its_control_group_from_the_start() {
 }
 
 #[test]
+fn a_group_of_version_2_alone_is_where_it_is_born() {
+    let name = format!("/supermachine-test-born-{}", std::process::id());
+    let all = match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
+    };
+    let mut json = serde_json::to_value(&all).unwrap();
+    json["places"].as_array_mut().unwrap().retain(|place| place["controllers"].as_array().unwrap().is_empty());
+    let unified: Cgroup = serde_json::from_value(json).unwrap();
+    let (launched, text) = match unified.only_unified() {
+        Some(_) => launch("cat /proc/self/cgroup; sleep 0", &[], Some(&unified)),
+        None => {
+            (Err(LaunchError::Step { program: "x".into(), what: "x", source: io::Error::other("x") }), String::new())
+        }
+    };
+    let found = unified.only_unified().is_some();
+    all.remove().unwrap();
+    if !found {
+        return eprintln!("skipped: this host has no control groups of version 2; mount a cgroup2 somewhere");
+    }
+    launched.unwrap();
+    assert!(text.lines().any(|line| line.starts_with("0::") && line.ends_with(&name)), "{text}");
+}
+
+/// Whoever starts it may give it something to do once `start` has returned.
+#[test]
+fn it_is_in_its_control_group_when_it_was_started() {
+    let name = format!("/supermachine-test-late-{}", std::process::id());
+    let cgroup = match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
+    };
+    let null = File::open("/dev/null").unwrap();
+    let launch = Launch {
+        program: Path::new("/bin/sleep"),
+        args: &[OsString::from("1000")],
+        cwd: Path::new("/"),
+        stdio: [null.as_fd(); 3],
+        keep: &[],
+        session: Session::New,
+        cgroup: Some(&cgroup),
+        namespaces: &[],
+        view: None,
+        oom_score_adj: None,
+    };
+    let launched = launch.start().unwrap();
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", launched.pid)).unwrap();
+    drop(Unreaped { pid: launched.pid });
+    cgroup.remove().unwrap();
+    let folders = cgroup.folders().count();
+    assert!(folders > 0 && text.matches(&name).count() >= folders.min(2), "{text}");
+}
+
+#[test]
 fn a_child_whose_parent_dies_before_it_may_go_ends() {
     let null = File::open("/dev/null").unwrap();
     let launch = Launch {
@@ -188,7 +242,7 @@ fn a_child_whose_parent_dies_before_it_may_go_ends() {
     let ((report, report_end), (go_end, go)) = (io::pipe().unwrap(), io::pipe().unwrap());
     let of_parent = [go.as_raw_fd(), report.as_raw_fd()];
     let pipes = Pipes { go: go_end.as_raw_fd(), report: report_end.as_raw_fd(), of_parent };
-    let child = Unreaped { pid: child::fork_into(&plan, 0, pipes).unwrap() };
+    let child = Unreaped { pid: child::fork_into(&plan, 0, pipes, None).unwrap() };
     let process = Process::open(child.pid).unwrap();
     // What its death does.
     drop((go, report));
