@@ -52,6 +52,10 @@ fn address(mut args: impl Iterator<Item = String>) -> Result<Address, AgentError
 fn serve(address: Address) -> Result<(), AgentError> {
     sys::drop_inheritance();
     limits::raise_own();
+    // Elsewhere than in a guest the control groups are somebody's.
+    if matches!(address, Address::Vsock { .. }) {
+        container::prepare();
+    }
     let server = Server::new(&address)?;
     log::info(&format!("listening on {address}"));
     server.run()

@@ -281,6 +281,31 @@ pub struct DeviceRule {
     pub mknod: bool,
 }
 
+/// Refuses everything.
+pub const DENY_ALL_DEVICES: DeviceRule =
+    DeviceRule { allow: false, kind: None, major: None, minor: None, read: true, write: true, mknod: true };
+
+/// What every container may do, whatever its bundle says: make any node, and use those that each container has. After
+/// [`DENY_ALL_DEVICES`] these are the rules of most containers, and the agent has them ready.
+pub const ORDINARY_DEVICES: [DeviceRule; 10] = {
+    use DeviceKind::{Block, Character};
+    const fn allow(kind: DeviceKind, major: Option<u32>, minor: Option<u32>, use_it: bool) -> DeviceRule {
+        DeviceRule { allow: true, kind: Some(kind), major, minor, read: use_it, write: use_it, mknod: true }
+    }
+    [
+        allow(Character, None, None, false),
+        allow(Block, None, None, false),
+        allow(Character, Some(1), Some(3), true),
+        allow(Character, Some(1), Some(8), true),
+        allow(Character, Some(1), Some(7), true),
+        allow(Character, Some(5), Some(0), true),
+        allow(Character, Some(1), Some(5), true),
+        allow(Character, Some(1), Some(9), true),
+        allow(Character, Some(136), None, true),
+        allow(Character, Some(5), Some(2), true),
+    ]
+};
+
 /// A program that is run at a point of the container's life. It reads the container's state from standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

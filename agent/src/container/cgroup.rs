@@ -27,6 +27,16 @@ pub(crate) struct Group {
     held: Cell<bool>,
 }
 
+/// Makes the group of all containers' groups.
+pub(super) fn prepare() -> io::Result<()> {
+    enable_controllers(Path::new(MOUNT));
+    match fs::create_dir(PARENT) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => enable_controllers(Path::new(PARENT)),
+    }
+    Ok(())
+}
+
 impl Group {
     /// Makes the group `id`, with every controller the guest has.
     pub(super) fn create(id: &str) -> Step<Self> {
@@ -34,13 +44,7 @@ impl Group {
         if odd || id.starts_with("cgroup.") {
             return Err(bad_request(format!("container id {id:?} is not a name")));
         }
-        enable_controllers(Path::new(MOUNT));
-        match fs::create_dir(PARENT) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed(|| format!("mkdir {PARENT:?}"))(error));
-            }
-            _ => enable_controllers(Path::new(PARENT)),
-        }
+        prepare().map_err(failed(|| format!("mkdir {PARENT:?}")))?;
         let path = Path::new(PARENT).join(id);
         remove(&path);
         fs::create_dir(&path).map_err(|error| match error.kind() {

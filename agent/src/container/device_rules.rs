@@ -1,7 +1,8 @@
 //! Rules for the use of devices as a program that the kernel runs for a control group.
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
-use supermachine_agent_protocol::container::{DeviceKind, DeviceRule};
+use supermachine_agent_protocol::container::{DENY_ALL_DEVICES, DeviceKind, DeviceRule, ORDINARY_DEVICES};
 
 use super::bpf::{
     self, AND, EXIT, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, LOAD_WORD, MOVE, MOVE_REGISTER, SHIFT_RIGHT, instruction,
@@ -24,13 +25,35 @@ const WRITE: i32 = 4;
 #[derive(Debug)]
 pub(super) struct Attached(OwnedFd);
 
+/// The program of the ordinary rules. The kernel takes a million instructions to check it and to translate it.
+static ORDINARY: OnceLock<OwnedFd> = OnceLock::new();
+
+fn ordinary() -> impl Iterator<Item = DeviceRule> {
+    [DENY_ALL_DEVICES].into_iter().chain(ORDINARY_DEVICES)
+}
+
+/// Loads the ordinary rules before a container asks for them.
+pub(super) fn prepare() -> nix::Result<()> {
+    let program = bpf::load(PROG_TYPE_CGROUP_DEVICE, &translate(&ordinary().collect::<Vec<_>>()))?;
+    // There already: as good.
+    let _ = ORDINARY.set(program);
+    Ok(())
+}
+
+/// The program of these rules.
+fn program(rules: &[DeviceRule]) -> std::io::Result<OwnedFd> {
+    match ORDINARY.get().filter(|_| rules.iter().copied().eq(ordinary())) {
+        Some(program) => program.try_clone(),
+        None => Ok(bpf::load(PROG_TYPE_CGROUP_DEVICE, &translate(rules))?),
+    }
+}
+
 /// Puts rules in force for a group, in place of earlier ones.
 pub(super) fn attach(group: BorrowedFd<'_>, rules: &[DeviceRule], earlier: Option<&Attached>) -> Step<Attached> {
     if rules.len() > MOST_RULES {
         return Err(bad_request(format!("devices: {} rules, {MOST_RULES} are possible", rules.len())));
     }
-    let program = bpf::load(PROG_TYPE_CGROUP_DEVICE, &translate(rules));
-    let program = program.map_err(failed(|| "cannot load the device rules".to_owned()))?;
+    let program = program(rules).map_err(failed(|| "cannot load the device rules".to_owned()))?;
     bpf::attach(group, program.as_fd(), CGROUP_DEVICE, earlier.map(|earlier| earlier.0.as_fd()))
         .map_err(failed(|| "cannot put the device rules in force".to_owned()))?;
     Ok(Attached(program))

@@ -41,6 +41,16 @@ pub(crate) use cgroup::Group;
 pub(crate) use listening::Listening;
 use namespaces::Namespaces;
 
+/// Makes ready what every container needs. What cannot be is made, or fails, when a container asks for it.
+pub(crate) fn prepare() {
+    if let Err(error) = cgroup::prepare() {
+        log::error(&format!("cannot make the containers' control group: {error}"));
+    }
+    if let Err(errno) = device_rules::prepare() {
+        log::error(&format!("cannot load the ordinary rules for devices: {errno}"));
+    }
+}
+
 /// A container that is being built, waits or runs.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -53,6 +63,9 @@ pub(crate) struct Running {
     uid_mappings: Vec<IdMapping>,
     resources: Resources,
     is_built: bool,
+    /// Its mounts and its network last as long as this, so that nobody who waits for its end waits for them to be taken
+    /// apart: the machine ends with it.
+    _lasting: Vec<File>,
 }
 
 impl Running {
@@ -69,6 +82,8 @@ impl Running {
         let mut way = Build { spec, namespaces, root, group: group.path() };
         let spawned = launch(&spec.process, &place, |spawned| let_it_build(spec, namespaces, spawned), &mut way)?;
         let pidfd = spawned.pidfd.try_clone().map_err(failed(|| "watch the process".to_owned()))?;
+        let namespace = |name| File::open(format!("/proc/{}/ns/{name}", spawned.pid)).ok();
+        let lasting = ["mnt", "net"].into_iter().filter_map(namespace).collect();
         drop(way);
         let running = Self {
             connection,
@@ -78,6 +93,7 @@ impl Running {
             uid_mappings: spec.uid_mappings.clone(),
             resources: spec.resources.clone(),
             is_built: false,
+            _lasting: lasting,
             group,
         };
         Ok((running, spawned))

@@ -1,41 +1,37 @@
 //! Which devices a container may use.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
-use supermachine_agent_protocol::container::{DeviceKind, DeviceRule};
+use supermachine_agent_protocol::container::{
+    DENY_ALL_DEVICES as DENY_ALL, DeviceKind, DeviceRule, ORDINARY_DEVICES as ORDINARY,
+};
 
 use super::PlanError;
 
 /// Linux's number for "any" in a rule.
 const ANY: i64 = -1;
 
-/// A rule that allows everything for one kind of node and number.
-const fn allow(kind: DeviceKind, major: Option<u32>, minor: Option<u32>, read_write: bool) -> DeviceRule {
-    DeviceRule { allow: true, kind: Some(kind), major, minor, read: read_write, write: read_write, mknod: true }
+/// The rules of a new container: nothing is allowed but what `given` allows and what every container needs.
+///
+/// What callers list by habit is what every container has, and is left out: the rules of most containers are the ordinary
+/// ones then, which the guest has ready.
+pub(super) fn complete(given: Vec<DeviceRule>) -> Vec<DeviceRule> {
+    let more = |rule: &DeviceRule| !rule.allow || !ORDINARY.iter().any(|ordinary| covers(ordinary, rule));
+    let mut given: Vec<_> = given.into_iter().filter(more).collect();
+    // Where nothing is allowed, nothing is left to be denied.
+    let allowed = given.iter().position(|rule| rule.allow).unwrap_or(given.len());
+    given.drain(..allowed);
+    [DENY_ALL].into_iter().chain(given).chain(ORDINARY).collect()
 }
 
-/// What every container may do, whatever its bundle says: make any node, and use those that each container has.
-const DEFAULTS: [DeviceRule; 10] = {
-    use DeviceKind::{Block, Character};
-    [
-        allow(Character, None, None, false),
-        allow(Block, None, None, false),
-        allow(Character, Some(1), Some(3), true),
-        allow(Character, Some(1), Some(8), true),
-        allow(Character, Some(1), Some(7), true),
-        allow(Character, Some(5), Some(0), true),
-        allow(Character, Some(1), Some(5), true),
-        allow(Character, Some(1), Some(9), true),
-        allow(Character, Some(136), None, true),
-        allow(Character, Some(5), Some(2), true),
-    ]
-};
-
-const DENY_ALL: DeviceRule =
-    DeviceRule { allow: false, kind: None, major: None, minor: None, read: true, write: true, mknod: true };
-
-/// The rules of a new container: nothing is allowed but what `given` allows and what every container needs.
-pub(super) fn complete(given: Vec<DeviceRule>) -> Vec<DeviceRule> {
-    [DENY_ALL].into_iter().chain(given).chain(DEFAULTS).collect()
+/// Whether one rule allows all that another does.
+fn covers(rule: &DeviceRule, other: &DeviceRule) -> bool {
+    let number = |all: Option<u32>, one: Option<u32>| all.is_none() || all == one;
+    let access = [(rule.read, other.read), (rule.write, other.write), (rule.mknod, other.mknod)];
+    rule.allow
+        && rule.kind == other.kind
+        && number(rule.major, other.major)
+        && number(rule.minor, other.minor)
+        && access.iter().all(|(all, one)| *all || !one)
 }
 
 /// The rules as the bundle gives them.
@@ -124,6 +120,24 @@ mod tests {
         for (json, path) in cases {
             assert_eq!(rules(json).expect_err(json).path(), path, "{json}");
         }
+    }
+
+    #[test]
+    fn rules_that_say_nothing_new_are_left_out() {
+        let plain = complete(Vec::new());
+        assert_eq!(plain.len(), 1 + ORDINARY.len());
+        for json in [
+            r#"[{"allow":false,"access":"rwm"}]"#,
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"},
+                {"allow":true,"type":"c","major":136,"access":"rw"},{"allow":true,"type":"b","access":"m"},
+                {"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]"#,
+        ] {
+            assert_eq!(complete(rules(json).expect("rules")), plain, "{json}");
+        }
+        let json = r#"[{"allow":false,"type":"c","major":9,"access":"r"},{"allow":true,"type":"c","major":1,"access":"rw"},
+                {"allow":false,"type":"c","major":1,"minor":1,"access":"rwm"}]"#;
+        let all = rules(json).expect("rules");
+        assert_eq!(complete(all.clone()).get(1..3), all.get(1..));
     }
 
     #[test]
