@@ -32,8 +32,8 @@ use crate::paths::{self, Parts, PathError};
 use crate::plan::{self, GuestArch, HostNamespace, HostVolume, Plan, PlanError, PlanSettings};
 use crate::rootfs::{self, RootfsError};
 use crate::state::{self, Dir, ExecBase, Record, Root, StateError, Status, Vmm, VolumeRecord};
-use crate::template::Ready;
 use crate::template::image::Image;
+use crate::template::{self, Ready};
 use crate::time::rfc3339_nanos;
 
 pub use restore::restore;
@@ -246,7 +246,8 @@ impl Building<'_> {
         self.dir.write_record(&record)?;
         self.write_exec_base(&plan)?;
         let begin = Instant::now();
-        let images = rootfs::images(&store, &plan.rootfs, plan.layers.as_deref(), &hold)?;
+        let hypervisor = template::hypervisor(self.parts);
+        let images = rootfs::images(&store, &plan.rootfs, plan.layers.as_deref(), hypervisor.as_deref(), &hold)?;
         let kept = hold.as_fd().try_clone_to_owned().map_err(io_error("keep the images"))?;
         undo.hold = Some(hold);
         log::debug!("{} us: root file system in the store", begin.elapsed().as_micros());

@@ -108,6 +108,11 @@ pub fn default_source() -> MachineSource {
     if env::var(VARIABLE).is_ok_and(|value| value == "off") { MachineSource::Boot } else { MachineSource::Template }
 }
 
+/// Name of the back end that machines run on here, if that can be told.
+pub fn hypervisor(parts: &Parts) -> Option<String> {
+    verdict::find(&paths::data_dir(), &parts.vmm).map(|verdict| verdict.kind).ok()
+}
+
 /// A template to start from, and the back end that it is for.
 #[derive(Debug)]
 pub struct Ready {

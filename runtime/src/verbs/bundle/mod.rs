@@ -11,8 +11,9 @@ use supermachine_layers::bundle_layers::{self, BundleLayer, BundleLayers};
 use supermachine_layers::image::{Image, Layer, Platform, Source, accounts};
 use supermachine_layers::reader::Stack;
 
-use crate::rootfs;
+use crate::paths::Parts;
 use crate::state::write_whole;
+use crate::{rootfs, template};
 
 use super::VerbError;
 
@@ -100,7 +101,8 @@ fn fill(args: &Create, source: &Source, platform: &Platform, dir: &Path) -> Resu
     let image = Image::open(source, platform)?;
     let store = rootfs::store()?;
     let hold = store.hold(&format!("bundle {}", dir.display()))?;
-    let layers = image.unpack(&store, &hold, &rootfs::conversion())?;
+    let hypervisor = Parts::find().ok().and_then(|parts| template::hypervisor(&parts));
+    let layers = image.unpack(&store, &hold, &rootfs::conversion(hypervisor.as_deref()))?;
     let files: Vec<_> = layers.iter().map(|layer| layer.image.path.clone()).collect();
     let stack = Stack::open(&files).map_err(|source| accounts::UserError::File { path: "/etc/passwd", source })?;
     let user = accounts::user(&stack, &image.config.config.user)?;
