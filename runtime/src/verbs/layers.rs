@@ -102,6 +102,7 @@ fn list_table(list: &[Listed]) -> String {
         let sources = image.sources.iter().map(|source| match source {
             Source::Layer(diff_id) => diff_id.to_string(),
             Source::Tree(path) => path.display().to_string(),
+            Source::Attributes(stack) => format!("attributes of directories of {stack}"),
         });
         table.row([
             image.image.hex().chars().take(16).collect(),

@@ -30,8 +30,9 @@ pub struct BundleLayers {
 pub struct BundleLayer {
     /// Digest of the squashfs image in the store.
     pub image: Digest,
-    /// Digest of the tar that it was made from, uncompressed; for people.
-    pub diff_id: Digest,
+    /// Digest of the tar that it was made from, uncompressed; for people. None for the layer of attributes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<Digest>,
 }
 
 /// A file that cannot be used.

@@ -3,7 +3,7 @@
 use crate::{Compressor, Options};
 
 /// Goes up whenever the writer gives other bytes for the same source and options.
-const WRITER: u32 = 1;
+const WRITER: u32 = 2;
 
 /// A word for how images are written, for [`crate::store::Key::layer`].
 pub fn form(options: &Options) -> String {

@@ -10,6 +10,7 @@ mod error;
 pub mod fingerprint;
 mod form;
 pub mod image;
+mod overlay;
 pub mod reader;
 mod source;
 mod squashfs;

@@ -15,7 +15,8 @@ const STORE: &str = "SUPERMACHINE_TEST_STORE";
 
 fn image(out: &mut File, bytes: &[u8]) -> io::Result<Made> {
     bytes.chunks(4096).try_for_each(|chunk| out.write_all(chunk))?;
-    Ok(Made { image: Digest::of(bytes), bytes: bytes.len() as u64, entries: 1, content_bytes: 1, root_opaque: false })
+    let (image, bytes) = (Digest::of(bytes), bytes.len() as u64);
+    Ok(Made { image, bytes, entries: 1, content_bytes: 1, root_opaque: false, unlisted: false })
 }
 
 fn layer(store: &Store, number: u8, hold: &Hold) -> Result<Image, MakeError<io::Error>> {

@@ -135,6 +135,13 @@ pub enum ImageError {
         #[source]
         source: Box<LayerError>,
     },
+    /// What lies on the layers could not be made.
+    #[error("the layer of attributes")]
+    Attributes {
+        /// Why.
+        #[source]
+        source: Box<super::AttributesError>,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

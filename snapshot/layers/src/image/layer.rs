@@ -63,5 +63,6 @@ pub fn made(summary: &Summary) -> Made {
         entries: summary.entries,
         content_bytes: summary.content_bytes,
         root_opaque: summary.root_opaque,
+        unlisted: summary.unlisted,
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 mod archive;
+mod attributes;
 mod blobs;
 mod documents;
 mod error;
@@ -11,6 +12,7 @@ mod platform;
 mod resolve;
 mod source;
 
+pub use attributes::AttributesError;
 pub use documents::{Config, ProcessConfig};
 pub use error::{ImageError, LayerError};
 pub use layer::made;
@@ -59,8 +61,8 @@ pub struct Image {
 /// A layer that is in the store, and held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Digest of its tar.
-    pub diff_id: Digest,
+    /// Digest of its tar; none for the layer of attributes.
+    pub diff_id: Option<Digest>,
     /// What it became.
     pub image: Kept,
 }
@@ -82,7 +84,8 @@ impl Image {
 
     /// Has all layers in the store, the lowest first: those that are not there are converted.
     ///
-    /// Layers below one that hides everything below it are left out.
+    /// Layers below one that hides everything below it are left out. Where layers do not say what directories are like that others describe,
+    /// a layer of these attributes is the topmost.
     pub fn unpack(&self, store: &Store, hold: &Hold, conversion: &Conversion) -> Result<Vec<Layer>, ImageError> {
         let mut layers: Vec<Layer> = Vec::new();
         for layer in &self.layers {
@@ -92,11 +95,12 @@ impl Image {
                 MakeError::Store(error) => ImageError::Store(error),
                 MakeError::Make(source) => ImageError::Layer { diff_id: layer.diff_id, source: Box::new(source) },
             })?;
-            if image.root_opaque {
-                layers.clear();
-            }
-            layers.push(Layer { diff_id: layer.diff_id, image });
+            layers.push(Layer { diff_id: Some(layer.diff_id), image });
         }
+        let attributes = attributes::layer(store, hold, conversion, &layers)?;
+        let lowest = layers.iter().rposition(|layer| layer.image.root_opaque).unwrap_or(0);
+        layers.drain(..lowest);
+        layers.extend(attributes);
         Ok(layers)
     }
 }

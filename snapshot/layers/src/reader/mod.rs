@@ -3,25 +3,24 @@
 //! It is for what the host must know before a guest runs, such as who a user is. Images of the store are checked when they are
 //! made, but they hold what a hostile image had: names, links and contents are whatever they are.
 
+mod directory;
 mod stack;
 mod table;
+mod xattrs;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+pub(crate) use directory::{Description, Directory, Entry, Listing};
+use directory::{Head, Place};
 pub use stack::{Stack, StackError};
 use table::{Codec, Cursor};
+use xattrs::NO_XATTRS;
 
 /// Largest block of a file, bytes.
 const BLOCK_MAX: u32 = 1 << 20;
-/// Bytes of a directory's listing.
-const LISTING_MAX: u32 = 64 << 20;
-/// Prefix number of `trusted.` in tables of extended attributes.
-const TRUSTED: u16 = 1;
-/// The value is elsewhere.
-const OUT_OF_LINE: u16 = 0x100;
 
 /// An image that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +47,10 @@ pub(crate) struct Image {
     file: File,
     codec: Codec,
     block_size: u32,
+    /// How many inodes it has.
+    count: u32,
     root: u64,
+    ids: u64,
     inodes: u64,
     directories: u64,
     fragments: u64,
@@ -58,8 +60,7 @@ pub(crate) struct Image {
 /// What an entry is.
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
-    /// A directory: where its listing is, and whether it hides those below.
-    Directory { block: u64, offset: u16, size: u32, opaque: bool },
+    Directory(Directory),
     /// A file: where its parts are.
     File(FileParts),
     /// A link and where it leads.
@@ -98,7 +99,9 @@ impl Image {
             file,
             codec: Codec::new(short(20)).ok_or(ReadError::Damaged("an unknown compressor"))?,
             block_size: word(12),
+            count: word(4),
             root: long(32),
+            ids: long(48),
             xattrs: long(56),
             inodes: long(64),
             directories: long(72),
@@ -110,28 +113,33 @@ impl Image {
         self.node(self.root)
     }
 
+    /// How many inodes it has.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
     fn cursor(&self, at: u64, offset: u16) -> Cursor<'_> {
         Cursor::new(&self.file, self.codec, at, offset)
     }
 
     /// The inode at a reference: its block's place in the table, and its place in the block.
-    fn node(&self, reference: u64) -> Result<Node, ReadError> {
+    pub(crate) fn node(&self, reference: u64) -> Result<Node, ReadError> {
         let mut at = self.cursor(self.inodes.saturating_add(reference >> 16), reference as u16);
         let kind = at.short()?;
-        at.skip(14)?;
+        let head = Head::read(&mut at)?;
         match kind {
             1 => {
                 let block = at.word()?;
                 at.skip(4)?;
-                let size = u32::from(at.short()?);
-                self.directory(block, at.short()?, size, u32::MAX)
+                let (size, offset) = (u32::from(at.short()?), at.short()?);
+                self.directory(Place { block, offset, size }, head, NO_XATTRS).map(Node::Directory)
             }
             8 => {
                 at.skip(4)?;
                 let (size, block) = (at.word()?, at.word()?);
                 at.skip(6)?;
                 let offset = at.short()?;
-                self.directory(block, offset, size, at.word()?)
+                self.directory(Place { block, offset, size }, head, at.word()?).map(Node::Directory)
             }
             2 => {
                 let start = u64::from(at.word()?);
@@ -160,66 +168,6 @@ impl Image {
             4 | 6 | 7 | 11 | 13 | 14 => Ok(Node::Other),
             _ => Err(ReadError::Damaged("an inode of an unknown kind")),
         }
-    }
-
-    fn directory(&self, block: u32, offset: u16, size: u32, xattrs: u32) -> Result<Node, ReadError> {
-        let opaque = xattrs != u32::MAX && self.is_opaque(xattrs)?;
-        Ok(Node::Directory { block: self.directories.saturating_add(block.into()), offset, size, opaque })
-    }
-
-    /// Finds a name in a directory's listing.
-    pub(crate) fn lookup(&self, directory: &Node, wanted: &[u8]) -> Result<Option<Node>, ReadError> {
-        let Node::Directory { block, offset, size, .. } = directory else { return Ok(None) };
-        if *size > LISTING_MAX {
-            return Err(ReadError::Damaged("a directory is too long"));
-        }
-        // The length counts `.` and `..`, which are not there.
-        let mut left = size.saturating_sub(3);
-        let mut at = self.cursor(*block, *offset);
-        while left > 0 {
-            let (count, start) = (at.word()?, at.word()?);
-            at.skip(4)?;
-            left = left.saturating_sub(12);
-            for _ in 0..=count {
-                let place = at.short()?;
-                at.skip(4)?;
-                let length = at.short()?.saturating_add(1);
-                let name = at.bytes(length.into())?;
-                if name == wanted {
-                    return self.node(u64::from(start) << 16 | u64::from(place)).map(Some);
-                }
-                let taken = 8 + u32::from(length);
-                left = left.checked_sub(taken).ok_or(ReadError::Damaged("a directory runs over its end"))?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether a set of extended attributes has overlayfs's mark.
-    fn is_opaque(&self, set: u32) -> Result<bool, ReadError> {
-        if self.xattrs == u64::MAX {
-            return Ok(false);
-        }
-        let start = table::long_at(&self.file, self.xattrs)?;
-        let lists = self.xattrs.saturating_add(16).saturating_add(u64::from(set / 512) * 8);
-        let mut entry = self.cursor(table::long_at(&self.file, lists)?, (set % 512 * 16) as u16);
-        let (reference, count) = (entry.long()?, entry.word()?);
-        let mut at = self.cursor(start.saturating_add(reference >> 16), reference as u16);
-        for _ in 0..count {
-            let (kind, length) = (at.short()?, at.short()?);
-            let name = at.bytes(length.into())?;
-            let length = at.word()?;
-            if kind == TRUSTED && name == b"overlay.opaque" && length == 1 {
-                return Ok(at.bytes(1)? == b"y");
-            }
-            if kind == TRUSTED | OUT_OF_LINE && name == b"overlay.opaque" {
-                let reference = at.long()?;
-                let mut value = self.cursor(start.saturating_add(reference >> 16), reference as u16);
-                return Ok(value.word()? == 1 && value.bytes(1)? == b"y");
-            }
-            at.skip(length as usize)?;
-        }
-        Ok(false)
     }
 
     /// All of a file that is not larger than `cap`.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use super::{Image, Node, ReadError};
+use super::{Directory, Image, Node, ReadError};
 
 /// Links that are followed on one path, as Linux does.
 const LINKS_MAX: u32 = 40;
@@ -35,7 +35,7 @@ pub struct Stack {
 }
 
 /// A directory as it is seen: which layers it comes from, the topmost first.
-type Merged = Vec<(usize, Node)>;
+type Merged = Vec<(usize, Directory)>;
 
 enum Seen {
     Directory(Merged),
@@ -102,7 +102,9 @@ impl Stack {
         let mut merged = Vec::new();
         for layer in 0..self.layers.len() {
             // An opaque root has had the layers below it left out.
-            merged.extend(self.image(layer, Image::root)?.map(|root| (layer, root)));
+            if let Some(Node::Directory(root)) = self.image(layer, Image::root)? {
+                merged.push((layer, root));
+            }
         }
         Ok(merged)
     }
@@ -113,9 +115,9 @@ impl Stack {
         for (layer, part) in directory {
             match self.image(*layer, |image| image.lookup(part, name))?.flatten() {
                 None => {}
-                Some(node @ Node::Directory { opaque, .. }) => {
-                    merged.push((*layer, node));
-                    if opaque {
+                Some(Node::Directory(directory)) => {
+                    merged.push((*layer, directory));
+                    if directory.opaque {
                         break;
                     }
                 }

@@ -72,6 +72,14 @@ impl<'a> Cursor<'a> {
         (self.here, u16::try_from(self.offset).unwrap_or(u16::MAX))
     }
 
+    /// Gives back the block; it is read again when it is needed.
+    pub(super) fn rest(&mut self) {
+        if !self.block.is_empty() {
+            self.next = self.here;
+            self.block = Vec::new();
+        }
+    }
+
     fn advance(&mut self) -> Result<(), ReadError> {
         let mut head = [0; 2];
         self.file.read_exact_at(&mut head, self.next).map_err(ReadError::Io)?;

@@ -25,9 +25,10 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::caps::{Budget, CapError, Caps};
+use crate::overlay;
 
 pub(crate) use data::{Content, Data, FileWriter, FillError};
-pub(crate) use spec::{NAME_BYTES, SYMLINK_BYTES};
+pub(crate) use spec::{NAME_BYTES, SYMLINK_BYTES, XATTR_PREFIXES};
 pub(crate) use tree::{Attributes, Device, Kind, NodeId, Tree};
 pub(crate) use xattrs::{XattrId, XattrSet, can_hold, is_sane};
 
@@ -101,6 +102,8 @@ pub struct Summary {
     /// The root itself is opaque: no layer below this one may show. The kernel's overlayfs does not look at a root's mark, so the
     /// layers below must not be mounted.
     pub root_opaque: bool,
+    /// Directories below the root have no entry of their own in a tar: they are as the layers below say, see [`crate::image`].
+    pub unlisted: bool,
     /// A tar ended without the blocks that mark its end; it is complete as far as that can be seen.
     pub unmarked_end: bool,
     /// What the image could not hold.
@@ -177,6 +180,7 @@ pub(crate) struct ImageWriter {
     pub(crate) lost: Lost,
     pub(crate) whiteouts: u64,
     pub(crate) root_opaque: bool,
+    pub(crate) unlisted: bool,
     pub(crate) unmarked_end: bool,
 }
 
@@ -195,6 +199,7 @@ impl ImageWriter {
             lost: Lost::default(),
             whiteouts: 0,
             root_opaque: false,
+            unlisted: false,
             unmarked_end: false,
         })
     }
@@ -230,6 +235,18 @@ impl ImageWriter {
         Ok(Some(id))
     }
 
+    /// Marks the directories that nothing has described, for those who look at what lies below.
+    pub(crate) fn mark_unlisted(&mut self) -> Result<(), ImageError> {
+        for node in self.tree.ids() {
+            let Attributes { unlisted: true, xattrs, .. } = self.tree.node(node).attributes else { continue };
+            let mut set = self.xattr_set(xattrs);
+            set.insert(overlay::UNLISTED.0.into(), overlay::UNLISTED.1.into());
+            self.tree.node_mut(node).attributes.xattrs = self.keep_xattrs(set)?;
+            self.unlisted |= node != NodeId::ROOT;
+        }
+        Ok(())
+    }
+
     /// The set behind a number.
     pub(crate) fn xattr_set(&self, id: Option<XattrId>) -> XattrSet {
         self.xattrs.set(id)
@@ -248,7 +265,8 @@ impl ImageWriter {
 
     /// Writes what is left of the image.
     pub(crate) fn finish(self) -> Result<Summary, ImageError> {
-        let Self { out, options, xattrs, data, tree, budget: _, lost, whiteouts, root_opaque, unmarked_end } = self;
+        let Self { out, options, xattrs, data, tree, lost, whiteouts, root_opaque, unlisted, unmarked_end, budget: _ } =
+            self;
         let stored = data.finish()?;
         let done = tables::write(&out, &options, &tree, &xattrs, &stored.written)?;
         Ok(Summary {
@@ -259,6 +277,7 @@ impl ImageWriter {
             duplicates: stored.duplicates,
             whiteouts,
             root_opaque,
+            unlisted,
             unmarked_end,
             lost,
         })

@@ -64,7 +64,7 @@ pub(crate) const NAME_BYTES: usize = 255;
 pub(crate) const SYMLINK_BYTES: usize = 4095;
 
 /// Namespaces of extended attributes and their numbers.
-pub(super) const XATTR_PREFIXES: [(&[u8], u16); 3] = [(b"user.", 0), (b"trusted.", 1), (b"security.", 2)];
+pub(crate) const XATTR_PREFIXES: [(&[u8], u16); 3] = [(b"user.", 0), (b"trusted.", 1), (b"security.", 2)];
 /// What Linux allows: `XATTR_NAME_MAX`, `XATTR_SIZE_MAX`.
 pub(super) const XATTR_NAME_BYTES: usize = 255;
 pub(super) const XATTR_VALUE_BYTES: usize = 65536;

@@ -25,6 +25,8 @@ impl NodeId {
 pub(crate) struct Attributes {
     /// The twelve bits of permissions.
     pub(crate) mode: u16,
+    /// They are nobody's word: of a directory that is there for what is in it.
+    pub(crate) unlisted: bool,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// Seconds since 1970.
@@ -34,7 +36,9 @@ pub(crate) struct Attributes {
 
 impl Attributes {
     /// Those of a directory that nothing describes.
-    pub(crate) const DIRECTORY: Self = Self { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: None };
+    pub(crate) const DIRECTORY: Self = Self { mode: 0o755, unlisted: false, uid: 0, gid: 0, mtime: 0, xattrs: None };
+    /// Those of one that may be described by what lies below.
+    pub(crate) const UNLISTED: Self = Self { unlisted: true, ..Self::DIRECTORY };
     /// Those of overlayfs's own whiteouts.
     pub(crate) const WHITEOUT: Self = Self { mode: 0, ..Self::DIRECTORY };
 }
@@ -117,6 +121,12 @@ impl Tree {
             Kind::Directory(names) => names.insert(name.into(), node),
             _ => None,
         }
+    }
+
+    /// All numbers.
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        // No more than numbers: `add`.
+        (0..self.nodes.len() as u32).map(NodeId)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -26,6 +26,8 @@ pub struct Made {
     pub content_bytes: u64,
     /// Whether no layer below this one may show.
     pub root_opaque: bool,
+    /// Whether layers below this one describe directories of it.
+    pub unlisted: bool,
 }
 
 /// An image that is held.
@@ -41,6 +43,8 @@ pub struct Image {
     pub found: bool,
     /// Whether no layer below this one may show.
     pub root_opaque: bool,
+    /// Whether layers below this one describe directories of it.
+    pub unlisted: bool,
 }
 
 impl Store {
@@ -95,6 +99,7 @@ impl Store {
             path,
             found: true,
             root_opaque: record.root_opaque,
+            unlisted: record.unlisted,
         }))
     }
 
@@ -145,7 +150,8 @@ impl Store {
             remember(self)?;
         }
         self.sweep()?;
-        Ok(Image { digest: made.image, bytes: made.bytes, path, found: false, root_opaque: made.root_opaque })
+        let Made { image, bytes, root_opaque, unlisted, .. } = *made;
+        Ok(Image { digest: image, bytes, path, found: false, root_opaque, unlisted })
     }
 }
 

@@ -16,6 +16,9 @@ use crate::digest::Digest;
 
 const VERSION: u32 = 1;
 const SUFFIX: &str = ".json";
+/// What keys begin with.
+const LAYER: &str = "layer-";
+const ATTRIBUTES: &str = "attributes-";
 
 /// What an image is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +28,13 @@ impl Key {
     /// Of an image layer: the digest of its tar, uncompressed, and the form of images it is to become, a word of letters and
     /// digits that changes whenever the same layer would give other bytes.
     pub fn layer(diff_id: &Digest, form: &str) -> Self {
-        Self(format!("layer-{}-{}", diff_id.hex(), plain(form)))
+        Self(format!("{LAYER}{}-{}", diff_id.hex(), plain(form)))
+    }
+
+    /// Of the attributes that layers give to each other's directories: their images, the lowest first.
+    pub fn attributes(layers: &[Digest], form: &str) -> Self {
+        let lines: String = layers.iter().map(|image| format!("{image}\n")).collect();
+        Self(format!("{ATTRIBUTES}{}-{}", Digest::of(lines.as_bytes()).hex(), plain(form)))
     }
 
     /// Of the tree at a path.
@@ -36,6 +45,10 @@ impl Key {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn perhaps() -> bool {
+    true
 }
 
 fn plain(form: &str) -> String {
@@ -54,10 +67,16 @@ pub(super) struct Record {
     pub(super) content_bytes: u64,
     #[serde(default)]
     pub(super) root_opaque: bool,
+    /// A record that does not tell may be of one.
+    #[serde(default = "perhaps")]
+    pub(super) unlisted: bool,
     /// When it was made, seconds since 1970.
     pub(super) made: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) diff_id: Option<Digest>,
+    /// Of the layers that lie below one of attributes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stack: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tree: Option<Tree>,
 }
@@ -81,7 +100,10 @@ impl Tree {
 
 impl Record {
     pub(super) fn new(key: &Key, made: &Made, tree: Option<Tree>) -> Self {
-        let hex = key.0.strip_prefix("layer-").and_then(|rest| rest.split('-').next());
+        let of = |kind: &str| {
+            let hex = key.0.strip_prefix(kind).and_then(|rest| rest.split('-').next());
+            hex.and_then(Digest::from_hex)
+        };
         Self {
             version: VERSION,
             image: made.image,
@@ -89,8 +111,10 @@ impl Record {
             entries: made.entries,
             content_bytes: made.content_bytes,
             root_opaque: made.root_opaque,
+            unlisted: made.unlisted,
             made: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            diff_id: hex.and_then(Digest::from_hex),
+            diff_id: of(LAYER),
+            stack: of(ATTRIBUTES),
             tree,
         }
     }

@@ -42,6 +42,8 @@ pub enum Source {
     Layer(Digest),
     /// A directory.
     Tree(PathBuf),
+    /// Attributes that layers give to each other's directories, by the digest of the list of these layers' images.
+    Attributes(Digest),
 }
 
 /// The state of an image.
@@ -131,5 +133,5 @@ impl Store {
 
 fn source(record: &Record) -> Option<Source> {
     let tree = record.tree.as_ref().map(|tree| Source::Tree(tree.path.clone()));
-    tree.or(record.diff_id.map(Source::Layer))
+    tree.or(record.diff_id.map(Source::Layer)).or(record.stack.map(Source::Attributes))
 }

@@ -25,7 +25,8 @@ fn place() -> Place {
 /// Writes `bytes` as an image.
 fn image(mut out: File, bytes: &[u8]) -> io::Result<Made> {
     out.write_all(bytes)?;
-    Ok(Made { image: Digest::of(bytes), bytes: bytes.len() as u64, entries: 1, content_bytes: 2, root_opaque: false })
+    let (image, bytes) = (Digest::of(bytes), bytes.len() as u64);
+    Ok(Made { image, bytes, entries: 1, content_bytes: 2, root_opaque: false, unlisted: false })
 }
 
 fn key(name: &str) -> Key {
@@ -144,7 +145,7 @@ fn prune_takes_what_nobody_uses() {
     let [bundled, loose] = ["bundled", "loose"].map(|name| place.layer(name, &free));
     let bundle = place.path("bundle");
     fs::create_dir(&bundle).expect("a directory");
-    let layers = vec![BundleLayer { image: bundled.digest, diff_id: Digest::of(b"bundled") }];
+    let layers = vec![BundleLayer { image: bundled.digest, diff_id: Some(Digest::of(b"bundled")) }];
     let json = serde_json::to_string(&BundleLayers::new(layers)).expect("JSON");
     fs::write(bundle.join("layers.json"), json).expect("a file");
     place.store.keep_for_bundle(&bundle).expect("keeps");

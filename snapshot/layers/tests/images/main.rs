@@ -3,6 +3,7 @@
 mod build;
 mod good;
 mod hostile;
+mod unlisted;
 
 use std::path::{Path, PathBuf};
 

@@ -8,13 +8,10 @@ use super::entry::{Entry, What};
 use super::path::{self, Place};
 use super::sparse::Map;
 use super::stream::Stream;
+use crate::overlay::{OPAQUE, PRIVATE};
 use crate::squashfs::{
     Attributes, Content, Device, FillError, ImageError, ImageWriter, Kind, NodeId, SYMLINK_BYTES, XattrId,
 };
-
-/// What overlayfs reads as "nothing below shows".
-const OPAQUE: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
-const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// One entry's way into the tree.
 pub(super) struct Apply<'a, R> {
@@ -118,7 +115,11 @@ impl<R: Read> Apply<'_, R> {
         let Some(directory) = self.directory_of_whiteout(parents)? else { return Ok(()) };
         self.image.whiteouts += 1;
         match self.child(directory, name) {
-            Some(there) if self.image.tree.names(there).is_some() => self.mark_opaque(there),
+            Some(there) if self.image.tree.names(there).is_some() => {
+                // Not the directory that is below: that one is gone with what it says.
+                self.image.tree.node_mut(there).attributes.unlisted = false;
+                self.mark_opaque(there)
+            }
             Some(_) => Ok(()),
             None => {
                 let node = self.image.add(Attributes::WHITEOUT, Kind::Character(Device::WHITEOUT))?;
@@ -173,11 +174,14 @@ impl<R: Read> Apply<'_, R> {
         Ok(here)
     }
 
-    /// Makes a directory in the place of what is there. In the place of a whiteout it hides what the layers below have.
+    /// Makes a directory in the place of what is there, which nothing describes so far. In the place of a whiteout it hides what the layers
+    /// below have, and is another than theirs.
     fn new_directory(&mut self, above: NodeId, name: &[u8], there: Option<NodeId>) -> Result<NodeId, EntryError> {
-        let node = self.image.add(Attributes::DIRECTORY, Kind::Directory(Default::default()))?;
+        let hides = there.is_some_and(|there| self.image.tree.node(there).is_whiteout());
+        let attributes = if hides { Attributes::DIRECTORY } else { Attributes::UNLISTED };
+        let node = self.image.add(attributes, Kind::Directory(Default::default()))?;
         self.link(above, name, node)?;
-        if there.is_some_and(|there| self.image.tree.node(there).is_whiteout()) {
+        if hides {
             self.mark_opaque(node)?;
         }
         Ok(node)
@@ -199,7 +203,7 @@ impl<R: Read> Apply<'_, R> {
         self.image.lost.acls += u64::from(entry.acl);
         let xattrs = if entry.xattrs.is_empty() { known } else { self.xattrs(entry, known)? };
         let mtime = self.image.mtime(entry.mtime);
-        Ok(Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime, xattrs })
+        Ok(Attributes { mode: entry.mode, unlisted: false, uid: entry.uid, gid: entry.gid, mtime, xattrs })
     }
 
     fn xattrs(&mut self, entry: &Entry, known: Option<XattrId>) -> Result<Option<XattrId>, EntryError> {
@@ -207,9 +211,9 @@ impl<R: Read> Apply<'_, R> {
         // A set that grows is copied each time.
         let copied = set.iter().map(|(name, value)| name.len() as u64 + value.len() as u64).sum();
         self.image.budget.xattrs(copied).map_err(ImageError::from)?;
-        let told = entry.xattrs.iter().filter(|(name, _)| !name.starts_with(OVERLAY));
+        let told = entry.xattrs.iter().filter(|(name, _)| !name.starts_with(PRIVATE));
         set.extend(told.map(|(name, value)| (name.clone(), value.clone())));
-        self.image.lost.overlay_xattrs += u64::from(entry.xattrs.keys().any(|name| name.starts_with(OVERLAY)));
+        self.image.lost.overlay_xattrs += u64::from(entry.xattrs.keys().any(|name| name.starts_with(PRIVATE)));
         Ok(self.image.keep_xattrs(set)?)
     }
 }

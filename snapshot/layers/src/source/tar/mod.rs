@@ -14,7 +14,7 @@ mod stream;
 
 use std::io::{self, Read};
 
-use crate::squashfs::{ImageError, ImageWriter};
+use crate::squashfs::{Attributes, ImageError, ImageWriter, NodeId};
 use apply::Apply;
 pub(crate) use compression::open as decompress;
 use entry::Entries;
@@ -131,6 +131,7 @@ impl EntryError {
 
 /// Puts the content of an archive into the image, and reads the archive to its end.
 pub(crate) fn read_tar(input: impl Read, image: &mut ImageWriter) -> Result<(), TarError> {
+    image.tree.node_mut(NodeId::ROOT).attributes = Attributes::UNLISTED;
     let mut entries = Entries::new(Stream::new(compression::open(input)?), image.budget.caps());
     loop {
         let next = entries.next(&mut image.budget);
@@ -139,6 +140,8 @@ pub(crate) fn read_tar(input: impl Read, image: &mut ImageWriter) -> Result<(), 
         let applied = Apply { image: &mut *image, stream: entries.stream() }.entry(&entry);
         applied.map_err(|source| TarError::Entry { name: name(), source })?;
     }
+    let marked = image.mark_unlisted().map_err(EntryError::from);
+    marked.map_err(|source| entries.error(source))?;
     image.unmarked_end = !entries.marked_end();
     let drained = entries.stream().drain(&mut image.budget);
     drained.map_err(|source| entries.error(source))

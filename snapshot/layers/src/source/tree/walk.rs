@@ -236,6 +236,6 @@ impl<'a> Walk<'a> {
     fn attributes(&mut self, stat: &Stat, set: crate::squashfs::XattrSet) -> Result<Attributes, Trouble> {
         let xattrs = self.image.keep_xattrs(set)?;
         let mtime = self.image.mtime(stat.mtime.0);
-        Ok(Attributes { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime, xattrs })
+        Ok(Attributes { mode: stat.mode, unlisted: false, uid: stat.uid, gid: stat.gid, mtime, xattrs })
     }
 }
