@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPAQUE = "trusted.overlay.opaque"
 CLONE_NEWNS = 0x20000
+# Of a file system for any of the trees; what is not used of it takes no room.
+DISK_BYTES = 4 << 30
 # security.capability of revision 2: cap_net_raw permitted and effective.
 NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 
@@ -219,6 +221,20 @@ def tars_of(layers, work, name):
         tars.append(work / f"{name}-{n}.tar")
         (tar_of if n else tar_of_tree)(source, tars[-1])
     return tars
+
+
+def ext4_of(tree, image, at):
+    """The tree on an ext4 file system in a file, for machines that have it as a disk; it was mounted at a folder to be written."""
+    with open(image, "wb") as file:
+        file.truncate(DISK_BYTES)
+    run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", image)
+    at.mkdir()
+    run("mount", "-o", "loop", image, at)
+    try:
+        os.rmdir(at / "lost+found")
+        run("cp", "-dR", "--preserve=all", f"{tree}/.", at)
+    finally:
+        run("umount", at)
 
 
 def digest_file(path):

@@ -15,8 +15,6 @@ CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOW
 LEFT_OUT = ["/dev", "/mnt", "/proc", "/sys"]
 # Fields of a line of the listing, behind the path.
 LINKS, GROUP, XATTRS = 7, 8, 10
-# No line of a listing.
-BETWEEN = "==="
 TIMEOUT_S = 600
 # The bed is an emulated machine, and the container's is one in it. What the runtime writes there is in the bed's memory.
 BED_TIMEOUT_S, BED_MEMORY_MIB = 3000, 6144
@@ -45,24 +43,22 @@ class Lister:
         config["linux"] = {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")]}
         path.write_text(json.dumps(config))
 
-    def container(self, bundle):
-        """What a configured bundle's container has, and the seconds that its run took."""
-        printed, seconds = self.run(bundle, [])
+    def container(self, bundle, disk=None):
+        """What a configured bundle's container has, and the seconds that its run took. In the bed it may have its root on a disk: the file
+        of that, and where it is mounted."""
+        printed, seconds = self.run(bundle, disk)
         return parse(printed), seconds
 
-    def tree_and_container(self, tree, bundle):
-        """The same after what the machine that runs it has as `tree`: in the bed that is what the bed sees of this host, which is not all."""
-        script = '"$1" "$2" ' + " ".join(LEFT_OUT) + f' && echo {BETWEEN} && shift 2 && exec "$@"'
-        printed, seconds = self.run(bundle, ["sh", "-c", script, "sh", str(self.tools / "listing"), str(tree)])
-        one, other = printed.split(BETWEEN.encode() + b"\n")
-        return parse(one), parse(other), seconds
-
-    def run(self, bundle, before):
-        command = [*before, container.RUNTIME, "--root", str(self.work / "state"), "run", "--bundle", str(bundle), f"list-{bundle.name}"]
+    def run(self, bundle, disk):
+        command = [container.RUNTIME, "--root", str(self.work / "state"), "run", "--bundle", str(bundle), f"list-{bundle.name}"]
         env, timeout_s = container.environment(self.work / "data"), TIMEOUT_S
         if self.kvm:
-            timeout_s = BED_TIMEOUT_S
-            command = [BED, "--timeout", str(timeout_s), "--memory", str(BED_MEMORY_MIB), "--times", "--", *command]
+            timeout_s, options = BED_TIMEOUT_S, []
+            if disk:
+                file, at = disk
+                options = ["--module", "ext4", "--disk", str(file)]
+                command = ["sh", "-c", 'mount -t ext4 -o ro /dev/vda "$0" && exec "$@"', str(at), *command]
+            command = [BED, "--timeout", str(timeout_s), "--memory", str(BED_MEMORY_MIB), "--times", *options, "--", *command]
             env |= {"SUPERMACHINE_HYPERVISOR": "kvm", "SUPERMACHINE_PROBE_MS": "5000"}
         start = time.monotonic()
         # The bed keeps its own time.

@@ -38,6 +38,21 @@ fn only_writable_folders_keep_what_is_written() {
 
 #[test]
 #[ignore = "boots the test bed"]
+fn disks_are_read_and_not_written() {
+    let disks = [b"one", b"two"].map(|word| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), word.repeat(4096)).unwrap();
+        file
+    });
+    let [one, two] = disks.each_ref().map(|disk| disk.path().to_str().unwrap());
+    let script = "head -c 3 /dev/vda; tail -c 3 /dev/vdb; ! dd if=/dev/zero of=/dev/vda bs=512 count=1 2>/dev/null";
+    let output = run(&["--disk", one, "--disk", two], script);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"onetwo"[..]), "{output:?}");
+    assert!(fs::read(one).unwrap().starts_with(b"one"));
+}
+
+#[test]
+#[ignore = "boots the test bed"]
 fn a_kernel_that_dies_is_told_from_a_command_that_fails() {
     let output = run(&[], "echo c >/proc/sysrq-trigger");
     let told = String::from_utf8_lossy(&output.stderr);
