@@ -78,8 +78,8 @@ impl Store {
         Ok(image)
     }
 
-    /// The image that a key is known to have become.
-    pub(super) fn find(&self, key: &Key, hold: &Hold) -> Result<Option<Image>, StoreError> {
+    /// The image that a key is known to have become, held from then on.
+    pub fn find(&self, key: &Key, hold: &Hold) -> Result<Option<Image>, StoreError> {
         let _gate = self.gate(Mode::Shared)?;
         let Some(record) = self.record(key.as_str())? else { return Ok(None) };
         self.take(&record, hold)

@@ -47,6 +47,11 @@ pub(super) fn layer(
     conversion: &Conversion,
     layers: &[Layer],
 ) -> Result<Option<Layer>, ImageError> {
+    let images: Vec<Digest> = layers.iter().map(|layer| layer.image.digest).collect();
+    let key = Key::attributes(&images, &conversion.form);
+    if let Some(image) = store.find(&key, hold)? {
+        return Ok(Some(Layer { diff_id: None, image }));
+    }
     let failed = |source| ImageError::Attributes { source: Box::new(source) };
     let below = layers.iter().rev().map(|layer| {
         let path = &layer.image.path;
@@ -58,8 +63,7 @@ pub(super) fn layer(
     if found.is_empty() {
         return Ok(None);
     }
-    let images: Vec<Digest> = layers.iter().map(|layer| layer.image.digest).collect();
-    let made = store.layer(&Key::attributes(&images, &conversion.form), hold, |out| write(found, out, conversion));
+    let made = store.layer(&key, hold, |out| write(found, out, conversion));
     let image = made.map_err(|error| match error {
         MakeError::Store(error) => ImageError::Store(error),
         MakeError::Make(error) => failed(error),
