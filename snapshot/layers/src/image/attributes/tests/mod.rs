@@ -6,9 +6,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::{Caps, Compressor, Options, pack_tar};
 
-#[path = "../../../tests/common/archive.rs"]
+#[path = "../../../../tests/common/archive.rs"]
 #[allow(dead_code, reason = "the tests of archives use all of it")]
 mod archive;
+mod model;
+
 use archive::{Archive, Header};
 
 /// A directory's line: path, mode, owner, group, time and the values of its attributes.
