@@ -137,6 +137,19 @@ fn a_record_or_an_image_that_a_crash_cut_is_made_again() {
 }
 
 #[test]
+fn a_record_that_does_not_tell_of_unlisted_directories_may_be_of_some() {
+    let place = place();
+    let hold = place.store.hold("test").expect("holds");
+    assert!(!place.layer("a", &hold).unlisted);
+    let path = place.store.in_dir(RECORDS, &format!("{}.json", key("a").as_str()));
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("reads")).expect("JSON");
+    assert!(record.as_object_mut().expect("an object").remove("unlisted").is_some());
+    fs::write(&path, record.to_string()).expect("writes");
+    let found = place.store.find(&key("a"), &hold).expect("reads").expect("finds");
+    assert!(found.found && found.unlisted);
+}
+
+#[test]
 fn prune_takes_what_nobody_uses() {
     let place = place();
     let hold = place.store.hold("container one").expect("holds");
