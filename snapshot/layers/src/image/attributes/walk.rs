@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
         }
         let Some((topmost, directory)) = first else { return Ok(()) };
         let bytes = self.way.last().map_or(0, |above| above.bytes + name.len() + 1);
-        if self.left == 0 || bytes > self.budget.caps().path_bytes {
+        if self.left == 0 || bytes > self.budget.caps().path_bytes.saturating_add(1) {
             return Err(at(self.layers, topmost)?.error(ReadError::Damaged("directories in a circle")));
         }
         self.left -= 1;
@@ -140,10 +140,10 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Begins to read the listings of the last directory on the way; those before it rest.
+    /// Begins to read the listings of the last directory on the way; those of the one above it rest, as those further up do already.
     fn open(&mut self, shown: &[(usize, Directory)]) -> Result<(), AttributesError> {
         let Some((here, above)) = self.way.split_last_mut() else { return Ok(()) };
-        above.iter_mut().flat_map(|here| &mut here.shown).for_each(|open| open.listing.rest());
+        above.last_mut().into_iter().flat_map(|here| &mut here.shown).for_each(|open| open.listing.rest());
         for (layer, directory) in shown {
             let below = at(self.layers, *layer)?;
             let mut listing = below.image.listing(directory);
