@@ -184,16 +184,18 @@ impl Config {
         self.dir().join("stderr")
     }
 
-    /// What a machine with an inherited control client wrote on its standard error.
+    /// What a machine wrote on its standard error, where that is not a pipe of the test's.
     pub(crate) fn stderr(&self) -> String {
-        std::fs::read_to_string(self.stderr_path()).unwrap_or_default()
+        String::from_utf8_lossy(&std::fs::read(self.stderr_path()).unwrap_or_default()).into_owned()
     }
 
-    /// Starts a machine that is used through its control socket.
+    /// Starts a machine that is used through its control socket. What it and its guest's kernel say goes to a file, for
+    /// nobody reads a pipe while the machine runs; a test that fails prints it.
     pub(crate) fn start(self) -> Machine {
         let control = self.control_path();
-        let config = self.arg(&format!("--control={}", control.display()));
-        let child = config.spawn(&[], Stdio::null());
+        let config = self.arg(&format!("--control={}", control.display())).arg("--console");
+        let said = std::fs::File::create(config.stderr_path()).expect("a file");
+        let child = config.command().stdout(Stdio::piped()).stderr(said).spawn().expect("the vmm starts");
         let machine = Machine { child: Some(child), config };
         wait_for(|| control.exists() || machine.has_ended(), "the control socket");
         // The first exec waits for the guest.
@@ -296,7 +298,8 @@ impl Machine {
 
     /// Waits for the machine's end.
     pub(crate) fn finish(mut self) -> Output {
-        finish(self.child.take().expect("not ended"))
+        let output = finish(self.child.take().expect("not ended"));
+        Output { stderr: self.config.stderr().into_bytes(), ..output }
     }
 }
 
@@ -305,6 +308,9 @@ impl Drop for Machine {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+            if std::thread::panicking() {
+                eprintln!("--- what the machine and its guest's kernel said ---\n{}---", self.config.stderr());
+            }
         }
     }
 }
