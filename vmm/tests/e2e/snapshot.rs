@@ -98,7 +98,9 @@ fn restores_are_good(vcpus: u32) {
     };
     let before = all(&machine, &vec![(0, 0, 0); vcpus as usize]);
     let snapshot = machine.snapshot("one");
-    for _ in 0..wanted {
+    for number in 1..=wanted {
+        // Of a test that fails, the last line says which one it was.
+        eprintln!("restore {number} of {wanted} at {vcpus} vCPUs");
         all(&Config::restored(&snapshot).start(), &before);
     }
 }
