@@ -1,11 +1,12 @@
 //! Machines that are saved and gone on with.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use supermachine_agent_protocol::{ExitStatus, Signal};
+use supermachine_snapshot::{Limits, Snapshot, SnapshotError};
 use supermachine_vmm_api::{ClientError, Reply, Request, State, Status};
 
 use crate::harness::{Config, Machine, PATIENCE, collect, finish, initramfs, kernel};
@@ -97,11 +98,29 @@ fn restores_are_good(vcpus: u32) {
         (0..vcpus).zip(from).map(|(number, from)| goes_on_at(machine, &format!("/dev/live{number}"), *from)).collect()
     };
     let before = all(&machine, &vec![(0, 0, 0); vcpus as usize]);
-    let snapshot = machine.snapshot("one");
+    let snapshot = Kept(machine.snapshot("one"));
     for number in 1..=wanted {
         // Of a test that fails, the last line says which one it was.
         eprintln!("restore {number} of {wanted} at {vcpus} vCPUs");
-        all(&Config::restored(&snapshot).start(), &before);
+        all(&Config::restored(&snapshot.0).start(), &before);
+    }
+    snapshot.verify().expect("no restored machine wrote to what it came from");
+}
+
+/// A snapshot; of a test that fails with it, one can see whether the snapshot is still what was saved.
+struct Kept(PathBuf);
+
+impl Kept {
+    fn verify(&self) -> Result<(), SnapshotError> {
+        Snapshot::open(&self.0, &Limits::default())?.verify()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the snapshot, looked at again: {:?}", self.verify());
+        }
     }
 }
 
@@ -248,7 +267,7 @@ fn a_baked_machine_is_a_template() {
     let baked = finish(baked);
     assert!(baked.status.success(), "{}", String::from_utf8_lossy(&baked.stderr));
     assert!(baked.stdout.is_empty());
-    let snapshot = supermachine_snapshot::Snapshot::open(&template, &supermachine_snapshot::Limits::default());
+    let snapshot = Snapshot::open(&template, &Limits::default());
     let about = &snapshot.as_ref().expect("a snapshot").manifest().about;
     assert_eq!(about.kind, supermachine_snapshot::Kind::Base);
     assert_eq!(about.key.get("memory").map(String::as_str), Some("128"));
