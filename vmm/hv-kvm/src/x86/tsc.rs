@@ -8,7 +8,7 @@
 
 use std::os::fd::AsRawFd;
 
-use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_device_attr};
+use kvm_bindings::{KVM_CLOCK_HOST_TSC, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_clock_data, kvm_device_attr};
 use kvm_ioctls::VcpuFd;
 use supermachine_hv::HvError;
 
@@ -21,6 +21,12 @@ const OWN_COUNTER_MS: u64 = 10_000;
 pub(super) fn host_now() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction; it reads a register.
     unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// The host's counter when the guest's clock was read: the kernel tells of it while it derives the clock from the
+/// counter, from 5.16 on.
+pub(super) fn host_at(clock: &kvm_clock_data) -> u64 {
+    if clock.flags & KVM_CLOCK_HOST_TSC == 0 { host_now() } else { clock.host_tsc }
 }
 
 /// What is added to the host's counter; `None` where the kernel is too old to tell (before 5.16).
@@ -77,6 +83,14 @@ mod tests {
         let offset = 0_u64.wrapping_sub(5_000_000_000);
         assert_eq!(choose(offset, 1_000_000, 5_000_900_000, KHZ), offset, "saved a little after the machine");
         assert_eq!(choose(offset, 800_000, 5_000_900_000, KHZ), offset, "saved a little before");
+    }
+
+    #[test]
+    fn the_counter_is_of_the_moment_when_the_clock_was_read() {
+        let told = kvm_clock_data { flags: KVM_CLOCK_HOST_TSC, host_tsc: 7, ..Default::default() };
+        assert_eq!(host_at(&told), 7);
+        let (before, untold) = (host_now(), kvm_clock_data { host_tsc: 7, ..Default::default() });
+        assert!(host_at(&untold) >= before);
     }
 
     #[test]

@@ -76,10 +76,10 @@ impl Machine {
         *own = own.or(offset);
     }
 
-    /// The guest's counter now; 0 where it is not known.
-    fn save_tsc(&self) -> ChipState {
-        let now = self.tsc_offset().map_or(0, |offset| tsc::host_now().wrapping_add(offset));
-        ChipState { name: TSC.to_owned(), bytes: now.to_le_bytes().to_vec() }
+    /// The guest's counter when the host's is `host`; 0 where it is not known.
+    fn save_tsc(&self, host: u64) -> ChipState {
+        let counter = self.tsc_offset().map_or(0, |offset| host.wrapping_add(offset));
+        ChipState { name: TSC.to_owned(), bytes: counter.to_le_bytes().to_vec() }
     }
 
     /// The guest's counter goes on from the saved value now.
@@ -125,8 +125,12 @@ impl Vm for KvmVm {
 
     fn save(&self) -> Result<VmState, HvError> {
         let clock = self.machine.fd.get_clock().map_err(os("KVM_GET_CLOCK"))?;
+        // Clock and counter are of one moment. Were the counter read later, it would be ahead of the clock in the copy,
+        // and a vCPU that still reads the time by what is in RAM for another would see the clock step back once that
+        // one is entered.
+        let tsc = self.machine.save_tsc(tsc::host_at(&clock));
         let mut chips = chips::save(&self.machine.fd)?;
-        chips.push(self.machine.save_tsc());
+        chips.push(tsc);
         Ok(VmState { chips, clock_ns: clock.clock })
     }
 
