@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use supermachine_agent_protocol::container::TemplatePoint;
 use supermachine_vmm_api::Symlinks;
 
 use super::vm::number;
@@ -29,17 +28,10 @@ pub(super) fn disk_mib(annotations: &BTreeMap<String, String>) -> Result<Option<
 
 /// Where the virtual machine comes from.
 pub(super) fn source(annotations: &BTreeMap<String, String>) -> Result<Option<MachineSource>, PlanError> {
-    match annotations.get(SNAPSHOT).map(String::as_str) {
-        None => Ok(None),
-        Some("base") => Ok(Some(MachineSource::Template)),
-        Some("off") => Ok(Some(MachineSource::Boot)),
-        Some("pre-exec") => Ok(Some(MachineSource::Image(TemplatePoint::PreExec))),
-        Some("listener") => Ok(Some(MachineSource::Image(TemplatePoint::Listener))),
-        Some(other) => {
-            let reason = format!("{other:?} is none of off, base, pre-exec and listener");
-            Err(PlanError::invalid(format!("annotations[{SNAPSHOT:?}]"), reason))
-        }
-    }
+    let Some(name) = annotations.get(SNAPSHOT) else { return Ok(None) };
+    let unknown = || format!("{name:?} is none of off, base, pre-exec and listener");
+    let source = MachineSource::named(name);
+    source.map(Some).ok_or_else(|| PlanError::invalid(format!("annotations[{SNAPSHOT:?}]"), unknown()))
 }
 
 /// What becomes of links in shared directories.
@@ -57,6 +49,8 @@ pub(super) fn symlinks(annotations: &BTreeMap<String, String>) -> Result<Symlink
 
 #[cfg(test)]
 mod tests {
+    use supermachine_agent_protocol::container::TemplatePoint;
+
     use super::*;
 
     #[test]

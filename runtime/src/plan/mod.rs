@@ -84,6 +84,19 @@ pub enum MachineSource {
     Image(TemplatePoint),
 }
 
+impl MachineSource {
+    /// By its name in an annotation and in the environment.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "base" => Some(Self::Template),
+            "off" => Some(Self::Boot),
+            "pre-exec" => Some(Self::Image(TemplatePoint::PreExec)),
+            "listener" => Some(Self::Image(TemplatePoint::Listener)),
+            _ => None,
+        }
+    }
+}
+
 /// Size of the virtual machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmSize {

@@ -41,7 +41,12 @@ impl Image {
     /// which could be in one. None, with the reason in the log, if it could not.
     pub(crate) fn find(plan: &mut Plan, point: TemplatePoint, images: &[PathBuf], base: &Ready) -> Option<Self> {
         if let Some(obstacle) = obstacle(plan) {
-            log::warn!("dev.supermachine.snapshot: the container starts from the base template, since {obstacle}");
+            // Whoever asked for this container's is told; what holds for all containers of a host is meant for those that can.
+            let level = if plan.source.is_some() { log::Level::Warn } else { log::Level::Debug };
+            log::log!(
+                level,
+                "dev.supermachine.snapshot: the container starts from the base template, since {obstacle}"
+            );
             return None;
         }
         plan.container.id = ID.to_owned();

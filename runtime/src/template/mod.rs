@@ -105,7 +105,11 @@ fn host_cpu() -> String {
 
 /// Where machines come from unless their annotations say otherwise.
 pub fn default_source() -> MachineSource {
-    if env::var(VARIABLE).is_ok_and(|value| value == "off") { MachineSource::Boot } else { MachineSource::Template }
+    let Ok(name) = env::var(VARIABLE) else { return MachineSource::default() };
+    MachineSource::named(&name).unwrap_or_else(|| {
+        log::warn!("{VARIABLE}: {name:?} is none of off, base, pre-exec and listener; base is meant");
+        MachineSource::default()
+    })
 }
 
 /// Name of the back end that machines run on here, if that can be told.

@@ -202,6 +202,37 @@ fn a_built_container_is_entered_by_each_clone() {
     place.assert_clean();
 }
 
+/// The word in the environment is for containers without an annotation of their own; one that is no word is told of.
+#[test]
+fn a_host_may_choose_for_all_its_containers() {
+    let place = Place::alone();
+    let run = |word: &str, change: Change<'_>| {
+        let bundle = place.bundle(&["echo", "fine"], |config| {
+            config["annotations"] = json!({"dev.supermachine.memory-mib": "256"});
+            change(config);
+        });
+        let log = place.path("log");
+        let mut command = place.command(&["--log", text(&log), "run", "--bundle", text(&bundle), "c"]);
+        command.env("SUPERMACHINE_SNAPSHOT", word);
+        let output = with_input(command, Vec::new());
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"fine\n".as_slice()), "{output:?}");
+        let said = fs::read_to_string(&log).expect("a log");
+        fs::remove_file(&log).expect("a file");
+        (images(&place).len(), said)
+    };
+    let (made, said) = run("sometimes", &|_| ());
+    assert!(made == 0 && said.contains("is none of off, base, pre-exec and listener; base is meant"), "{said}");
+    assert_eq!(run("pre-exec", &from("base")).0, 0, "the annotation counts");
+    assert_eq!(run("pre-exec", &|_| ()).0, 1);
+    let bind = |config: &mut Value| {
+        let mount = json!({"destination": "/m", "type": "bind", "source": place.path(""), "options": ["rbind"]});
+        config["mounts"].as_array_mut().expect("mounts").push(mount);
+    };
+    let (made, said) = run("pre-exec", &bind);
+    assert_eq!((made, said.contains("starts from the base")), (1, false), "those that cannot are no news: {said}");
+    place.assert_clean();
+}
+
 #[test]
 fn without_snapshots_the_machine_boots() {
     let place = Place::alone();
