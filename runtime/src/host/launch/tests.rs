@@ -44,6 +44,22 @@ fn launch(
     (launched, text)
 }
 
+/// A program with nothing but its arguments.
+fn bare<'a>(program: &'a str, args: &'a [OsString], null: &'a File) -> Launch<'a> {
+    Launch {
+        program: Path::new(program),
+        args,
+        cwd: Path::new("/"),
+        stdio: [null.as_fd(); 3],
+        keep: &[],
+        session: Session::New,
+        cgroup: None,
+        namespaces: &[],
+        view: None,
+        oom_score_adj: None,
+    }
+}
+
 fn reap(pid: u32) {
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid.cast_signed()), None).unwrap();
 }
@@ -136,18 +152,7 @@ fn namespaces_that_cannot_be_joined_are_named() {
 #[test]
 fn a_program_that_is_not_there_leaves_no_process() {
     let null = File::open("/dev/null").unwrap();
-    let launch = Launch {
-        program: Path::new("/does/not/exist"),
-        args: &[],
-        cwd: Path::new("/"),
-        stdio: [null.as_fd(), null.as_fd(), null.as_fd()],
-        keep: &[],
-        session: Session::New,
-        cgroup: None,
-        namespaces: &[],
-        view: None,
-        oom_score_adj: None,
-    };
+    let launch = bare("/does/not/exist", &[], &null);
     let error = launch.start().unwrap_err().to_string();
     assert_eq!(error, "cannot start /does/not/exist: execute it");
 }
@@ -203,18 +208,8 @@ fn it_is_in_its_control_group_when_it_was_started() {
         Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
     };
     let null = File::open("/dev/null").unwrap();
-    let launch = Launch {
-        program: Path::new("/bin/sleep"),
-        args: &[OsString::from("1000")],
-        cwd: Path::new("/"),
-        stdio: [null.as_fd(); 3],
-        keep: &[],
-        session: Session::New,
-        cgroup: Some(&cgroup),
-        namespaces: &[],
-        view: None,
-        oom_score_adj: None,
-    };
+    let args = [OsString::from("1000")];
+    let launch = Launch { cgroup: Some(&cgroup), ..bare("/bin/sleep", &args, &null) };
     let launched = launch.start().unwrap();
     let text = fs::read_to_string(format!("/proc/{}/cgroup", launched.pid)).unwrap();
     drop(Unreaped { pid: launched.pid });
@@ -226,18 +221,8 @@ fn it_is_in_its_control_group_when_it_was_started() {
 #[test]
 fn a_child_whose_parent_dies_before_it_may_go_ends() {
     let null = File::open("/dev/null").unwrap();
-    let launch = Launch {
-        program: Path::new("/bin/sleep"),
-        args: &[OsString::from("1000")],
-        cwd: Path::new("/"),
-        stdio: [null.as_fd(); 3],
-        keep: &[],
-        session: Session::New,
-        cgroup: None,
-        namespaces: &[],
-        view: None,
-        oom_score_adj: None,
-    };
+    let args = [OsString::from("1000")];
+    let launch = bare("/bin/sleep", &args, &null);
     let plan = launch.plan(&[]).unwrap();
     let ((report, report_end), (go_end, go)) = (io::pipe().unwrap(), io::pipe().unwrap());
     let of_parent = [go.as_raw_fd(), report.as_raw_fd()];
