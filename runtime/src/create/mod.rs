@@ -246,8 +246,9 @@ impl Building<'_> {
         self.dir.write_record(&record)?;
         self.write_exec_base(&plan)?;
         let begin = Instant::now();
-        let hypervisor = template::hypervisor(self.parts);
-        let images = rootfs::images(&store, &plan.rootfs, plan.layers.as_deref(), hypervisor.as_deref(), &hold)?;
+        let verdict = template::verdict(self.parts);
+        let hypervisor = verdict.as_ref().ok().map(|verdict| verdict.kind.as_str());
+        let images = rootfs::images(&store, &plan.rootfs, plan.layers.as_deref(), hypervisor, &hold)?;
         let kept = hold.as_fd().try_clone_to_owned().map_err(io_error("keep the images"))?;
         undo.hold = Some(hold);
         log::debug!("{} us: root file system in the store", begin.elapsed().as_micros());
@@ -260,7 +261,7 @@ impl Building<'_> {
         let cgroup = self.cgroup(&plan, &mut record)?;
         undo.cgroup = Some(cgroup.clone());
         let host = Host { files: &files, cgroup: &cgroup, alive: &alive, hold: kept.as_fd() };
-        let source = Source::find(self.parts, &mut plan, &images);
+        let source = Source::find(self.parts, verdict, &mut plan, &images);
         trace::mark("runtime", "template found");
         let machine = self.start_machine((&mut plan, source), &host, console, &mut record, undo)?;
         drop(files);

@@ -7,7 +7,7 @@ use supermachine_snapshot::store::Template;
 use crate::paths::Parts;
 use crate::plan::{MachineSource, Plan};
 use crate::template::image::Image;
-use crate::template::{self, Ready};
+use crate::template::{self, Ready, TemplateError, Verdict};
 
 /// What a machine begins with.
 #[derive(Clone, Copy)]
@@ -30,9 +30,14 @@ pub(super) struct Source {
 
 impl Source {
     /// Finds it; the plan becomes that of a container which can be in a template, if it is to be.
-    pub(super) fn find(parts: &Parts, plan: &mut Plan, images: &[PathBuf]) -> Self {
+    pub(super) fn find(
+        parts: &Parts,
+        verdict: Result<Verdict, TemplateError>,
+        plan: &mut Plan,
+        images: &[PathBuf],
+    ) -> Self {
         let wanted = plan.source.unwrap_or_else(template::default_source);
-        let ready = (wanted != MachineSource::Boot).then(|| template::ready(parts, plan.vm)).flatten();
+        let ready = (wanted != MachineSource::Boot).then(|| template::ready(parts, plan.vm, verdict)).flatten();
         let image = match (wanted, &ready) {
             (MachineSource::Image(point), Some(base)) => Image::find(plan, point, images, base),
             _ => None,

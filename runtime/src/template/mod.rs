@@ -10,7 +10,6 @@ mod verdict;
 use std::env;
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use supermachine_snapshot::store::{Event, Parts as KeyParts, Store, StoreError, Template};
 
@@ -19,7 +18,7 @@ use crate::paths::{self, Parts};
 use crate::plan::{MachineSource, VmSize};
 
 use bake::Progress;
-use verdict::Verdict;
+pub use verdict::Verdict;
 
 /// Variable that says where machines come from for all containers, as the annotation does for one.
 pub const VARIABLE: &str = "SUPERMACHINE_SNAPSHOT";
@@ -70,11 +69,7 @@ pub(crate) struct Mold<'a> {
     verdict: Verdict,
 }
 
-impl<'a> Mold<'a> {
-    fn new(data: &Path, parts: &'a Parts, size: VmSize) -> Result<Self, TemplateError> {
-        Ok(Self { parts, size, verdict: verdict::find(data, &parts.vmm)? })
-    }
-
+impl Mold<'_> {
     /// All that makes another guest. The vmm's program has the command line, the devices and the form of saved states.
     fn key(&self, store: &Store) -> Result<KeyParts, TemplateError> {
         let Parts { vmm, kernel, initramfs } = self.parts;
@@ -112,9 +107,9 @@ pub fn default_source() -> MachineSource {
     })
 }
 
-/// Name of the back end that machines run on here, if that can be told.
-pub fn hypervisor(parts: &Parts) -> Option<String> {
-    verdict::find(&paths::data_dir(), &parts.vmm).map(|verdict| verdict.kind).ok()
+/// Which back end machines run on here.
+pub fn verdict(parts: &Parts) -> Result<Verdict, TemplateError> {
+    verdict::find(&paths::data_dir(), &parts.vmm)
 }
 
 /// A template to start from, and the back end that it is for.
@@ -128,8 +123,8 @@ pub struct Ready {
 
 /// The template for a machine of this size, baked if there is none; `None` if there cannot be one, for a reason that is in
 /// the log.
-pub fn ready(parts: &Parts, size: VmSize) -> Option<Ready> {
-    match find_or_bake(&paths::data_dir(), parts, size) {
+pub fn ready(parts: &Parts, size: VmSize, verdict: Result<Verdict, TemplateError>) -> Option<Ready> {
+    match find_or_bake(parts, size, verdict) {
         Ok(ready) => Some(ready),
         Err(error) => {
             log::warn!("no template, the machine boots: {}", chain(&error));
@@ -139,9 +134,13 @@ pub fn ready(parts: &Parts, size: VmSize) -> Option<Ready> {
 }
 
 /// The same with its error.
-pub fn find_or_bake(data: &Path, parts: &Parts, size: VmSize) -> Result<Ready, TemplateError> {
-    let store = Store::open(data)?;
-    let mold = Mold::new(data, parts, size)?;
+pub fn find_or_bake(
+    parts: &Parts,
+    size: VmSize,
+    verdict: Result<Verdict, TemplateError>,
+) -> Result<Ready, TemplateError> {
+    let store = Store::open(&paths::data_dir())?;
+    let mold = Mold { parts, size, verdict: verdict? };
     let key = mold.key(&store)?;
     let mut progress = Progress::new();
     let size = format!("{} MiB, {} vCPU", size.memory_mib, size.vcpus);

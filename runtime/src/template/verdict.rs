@@ -22,11 +22,11 @@ const VARIABLES: [&str; 2] = ["SUPERMACHINE_HYPERVISOR", "SUPERMACHINE_PROBE_MS"
 /// The back end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Verdict {
+pub struct Verdict {
     /// Its name, for `--hypervisor`.
-    pub(super) kind: String,
+    pub kind: String,
     /// The CPU that guests see.
-    pub(super) cpu_model: String,
+    pub cpu_model: String,
 }
 
 /// What the verdict was about. Another host, another boot of it, another device or vmm makes another question.

@@ -131,7 +131,7 @@ fn chosen(keys: Vec<Key>, wanted: &[String]) -> Result<Vec<Key>, VerbError> {
 /// The key of the template for such machines, which is there afterwards.
 fn bake(size: VmSize) -> Result<String, VerbError> {
     let parts = Parts::find().map_err(CreateError::from)?;
-    let ready = template::find_or_bake(&paths::data_dir(), &parts, size)?;
+    let ready = template::find_or_bake(&parts, size, template::verdict(&parts))?;
     Ok(format!("{}\n", ready.template.key()))
 }
 

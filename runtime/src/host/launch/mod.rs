@@ -240,8 +240,8 @@ impl Launch<'_> {
     fn clone_child(&self, plan: &Plan, joins: &[Join], pipes: Pipes) -> Result<Child, LaunchError> {
         let group = self.cgroup.and_then(Cgroup::only_unified);
         let fork = |flags| {
-            let born_in = |group: File| child::fork_into(plan, flags, pipes, Some(group.as_raw_fd())).ok();
-            match group.as_ref().and_then(|group| group.try_clone().ok()).and_then(born_in) {
+            let born_in = |group: &File| child::fork_into(plan, flags, pipes, Some(group.as_raw_fd())).ok();
+            match group.as_ref().and_then(born_in) {
                 Some(pid) => Ok(Child { pid, is_in_cgroup: true }),
                 // An older kernel, or a group that takes nobody: then moving it there tells why.
                 None => child::fork_into(plan, flags, pipes, None).map(|pid| Child { pid, is_in_cgroup: false }),

@@ -60,6 +60,18 @@ fn bare<'a>(program: &'a str, args: &'a [OsString], null: &'a File) -> Launch<'a
     }
 }
 
+/// A control group and its name, if this host lets one be made.
+fn group(word: &str) -> Option<(String, Cgroup)> {
+    let name = format!("/supermachine-test-{word}-{}", std::process::id());
+    match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
+        Ok(cgroup) => Some((name, cgroup)),
+        Err(error) => {
+            eprintln!("skipped: no control group can be made here: {error}");
+            None
+        }
+    }
+}
+
 fn reap(pid: u32) {
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid.cast_signed()), None).unwrap();
 }
@@ -159,11 +171,7 @@ fn a_program_that_is_not_there_leaves_no_process() {
 
 #[test]
 fn it_is_in_its_control_group_from_the_start() {
-    let name = format!("/supermachine-test-launch-{}", std::process::id());
-    let cgroup = match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
-        Ok(cgroup) => cgroup,
-        Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
-    };
+    let Some((_, cgroup)) = group("launch") else { return };
     let (launched, text) = launch("cat /proc/self/cgroup", &[new(Namespace::Cgroup)], Some(&cgroup));
     let folders: Vec<_> = cgroup.folders().map(|(_, folder)| folder.to_owned()).collect();
     let removed = cgroup.remove();
@@ -176,25 +184,16 @@ fn it_is_in_its_control_group_from_the_start() {
 
 #[test]
 fn a_group_of_version_2_alone_is_where_it_is_born() {
-    let name = format!("/supermachine-test-born-{}", std::process::id());
-    let all = match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
-        Ok(cgroup) => cgroup,
-        Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
-    };
+    let Some((name, all)) = group("born") else { return };
     let mut json = serde_json::to_value(&all).unwrap();
     json["places"].as_array_mut().unwrap().retain(|place| place["controllers"].as_array().unwrap().is_empty());
     let unified: Cgroup = serde_json::from_value(json).unwrap();
-    let (launched, text) = match unified.only_unified() {
-        Some(_) => launch("cat /proc/self/cgroup; sleep 0", &[], Some(&unified)),
-        None => {
-            (Err(LaunchError::Step { program: "x".into(), what: "x", source: io::Error::other("x") }), String::new())
-        }
-    };
-    let found = unified.only_unified().is_some();
-    all.remove().unwrap();
-    if !found {
+    if unified.only_unified().is_none() {
+        all.remove().unwrap();
         return eprintln!("skipped: this host has no control groups of version 2; mount a cgroup2 somewhere");
     }
+    let (launched, text) = launch("cat /proc/self/cgroup; sleep 0", &[], Some(&unified));
+    all.remove().unwrap();
     launched.unwrap();
     assert!(text.lines().any(|line| line.starts_with("0::") && line.ends_with(&name)), "{text}");
 }
@@ -202,11 +201,7 @@ fn a_group_of_version_2_alone_is_where_it_is_born() {
 /// Whoever starts it may give it something to do once `start` has returned.
 #[test]
 fn it_is_in_its_control_group_when_it_was_started() {
-    let name = format!("/supermachine-test-late-{}", std::process::id());
-    let cgroup = match Intent::new(Some(&name), "x").and_then(|intent| intent.make()) {
-        Ok(cgroup) => cgroup,
-        Err(error) => return eprintln!("skipped: no control group can be made here: {error}"),
-    };
+    let Some((name, cgroup)) = group("late") else { return };
     let null = File::open("/dev/null").unwrap();
     let args = [OsString::from("1000")];
     let launch = Launch { cgroup: Some(&cgroup), ..bare("/bin/sleep", &args, &null) };

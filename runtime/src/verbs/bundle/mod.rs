@@ -101,8 +101,9 @@ fn fill(args: &Create, source: &Source, platform: &Platform, dir: &Path) -> Resu
     let image = Image::open(source, platform)?;
     let store = rootfs::store()?;
     let hold = store.hold(&format!("bundle {}", dir.display()))?;
-    let hypervisor = Parts::find().ok().and_then(|parts| template::hypervisor(&parts));
-    let layers = image.unpack(&store, &hold, &rootfs::conversion(hypervisor.as_deref()))?;
+    let verdict = Parts::find().ok().and_then(|parts| template::verdict(&parts).ok());
+    let conversion = rootfs::conversion(verdict.as_ref().map(|verdict| verdict.kind.as_str()));
+    let layers = image.unpack(&store, &hold, &conversion)?;
     let files: Vec<_> = layers.iter().map(|layer| layer.image.path.clone()).collect();
     let stack = Stack::open(&files).map_err(|source| accounts::UserError::File { path: "/etc/passwd", source })?;
     let user = accounts::user(&stack, &image.config.config.user)?;
