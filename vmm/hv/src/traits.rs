@@ -162,8 +162,8 @@ pub trait Vcpu {
     }
 
     /// What would make the next machine faster that is restored from the state that this one was restored from; nothing
-    /// where it would be less than `least` instructions, or what there was is better. `unchanged` says of the guest physical address of a page whether the page is still what
-    /// it was then; of others nothing is kept.
+    /// where it would be less than `least` instructions, or what there was is better. `unchanged` says of the guest
+    /// physical address of a page whether the page is still what it was then; of others nothing is kept.
     fn keep(&self, least: usize, unchanged: &dyn Fn(u64) -> bool) -> Option<Vec<u8>> {
         let _ = (least, unchanged);
         None

@@ -348,8 +348,12 @@ pub(crate) struct Source {
     pub(crate) number: usize,
 }
 
+/// A step of a digest.
+fn mix(h: u64, word: u64) -> u64 {
+    (h.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 fn digest(page: HostPage, offset: u64, len: u64) -> u64 {
-    let mix = |h: u64, word: u64| (h.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let whole = (0..len / 8).fold(len, |h, i| mix(h, page.load::<u64>(offset + 8 * i)));
     let rest = Spot { page, number: 0, offset: offset + len / 8 * 8 }.load(len % 8);
     mix(whole, rest)

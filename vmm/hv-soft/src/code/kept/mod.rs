@@ -8,7 +8,7 @@
 mod read;
 mod write;
 
-use crate::code::Listing;
+use crate::code::{Listing, mix};
 use crate::decode::{self, Modes};
 use crate::mem::PAGE;
 
@@ -61,7 +61,6 @@ fn decode_sample(offset: usize, bytes: &[u8], modes: Modes, list: &mut Listing) 
 
 /// Finds accidents, not intent.
 fn digest(bytes: &[u8]) -> u64 {
-    let mix = |h: u64, word: u64| (h.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (words, rest) = bytes.as_chunks::<8>();
     let whole = words.iter().fold(bytes.len() as u64, |h, word| mix(h, u64::from_le_bytes(*word)));
     let last = rest.iter().rev().fold(1, |word, byte| word << 8 | u64::from(*byte));

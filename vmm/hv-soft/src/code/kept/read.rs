@@ -1,6 +1,6 @@
 //! Kept code on its way back: bytes that may be anything.
 
-use std::sync::Arc;
+use supermachine_hv::Kept as Bytes;
 
 use super::{
     AUXILIARY, BLOCK_BYTES, DIGESTED, DISPLACEMENT, HANDLER, HANDLER_BYTES, HEADER_BYTES, IMMEDIATE, MAGIC, MAX_BYTES,
@@ -12,9 +12,6 @@ use crate::code::{Listing, MAX_BLOCK};
 use crate::decode::Modes;
 use crate::mem::PAGE;
 use crate::op::{Handler, Op};
-
-/// Where the bytes are: most often a file that is mapped.
-type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// Bytes of the smallest op.
 const LEAST_OP: usize = 6;
@@ -146,20 +143,18 @@ impl<'a> KeptBlock<'a> {
         rest: &'a [u8],
         known: &'a [Known],
     ) -> Option<(KeptBlock<'a>, &'a [u8])> {
-        let [a, b, c, d, e, f, g, h, o, p, l, m, count, instructions, n, q, t, u, v, w, x, y, z, last] = *head;
-        let (offset, bytes) = (u64::from(u16::from_le_bytes([o, p])), u64::from(u16::from_le_bytes([l, m])));
-        let (count, instructions) = (usize::from(count), u32::from(instructions));
-        let link = |bytes| Some(usize::from(u16::from_le_bytes(bytes))).filter(|to| *to < blocks);
-        let target = i64::from(i32::from_le_bytes([v, w, x, y])).cast_unsigned();
-        let length = usize::from(u16::from_le_bytes([z, last]));
+        let (digest, offset, bytes) = (u64_at(head, 0)?, u64::from(u16_at(head, 8)?), u64::from(u16_at(head, 10)?));
+        let (count, instructions) = (usize::from(*head.get(12)?), u32::from(*head.get(13)?));
+        let link = |at| u16_at(head, at).map(usize::from).filter(|to| *to < blocks);
+        let links = [link(14), link(16)];
+        let target = i64::from(u32_at(head, 18)?.cast_signed()).cast_unsigned();
+        let length = usize::from(u16_at(head, 22)?);
         let sound = offset + bytes <= PAGE
             && bytes > 0
             && (1..=MAX_BLOCK).contains(&count)
             && (1..=MAX_BLOCK as u32).contains(&instructions);
         let (ops, rest) = rest.split_at_checked(length)?;
         let info = BlockInfo { instructions, end: offset + bytes, target };
-        let links = [link([n, q]), link([t, u])];
-        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         sound.then_some((KeptBlock { offset, bytes, digest, info, links, count, ops, known }, rest))
     }
 
