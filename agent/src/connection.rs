@@ -239,6 +239,9 @@ impl Connection {
         let pending = std::mem::take(&mut self.pending);
         let mut rest = pending.as_slice();
         while self.takes_frames() {
+            if let State::Exec(process) = &self.state {
+                self.decoder.set_max_payload(if process.may_be_furnished() { MAX_PAYLOAD } else { MAX_STDIN });
+            }
             match self.decoder.decode(&mut rest) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
@@ -313,8 +316,8 @@ impl Connection {
                 self.state = State::Attaching(Some(names));
                 return Ok(());
             }
-            Request::Start {} | Request::Hold { .. } | Request::Release {} => {
-                return Err(bad_request("start, hold and release follow a create on the same connection"));
+            Request::Furnish(_) | Request::Start {} | Request::Hold { .. } | Request::Release {} => {
+                return Err(bad_request("furnish, start, hold and release follow a create on the same connection"));
             }
             Request::KillAll { signal } => {
                 container(cx)?.kill_all(signal)?;
@@ -369,7 +372,6 @@ impl Connection {
 
     /// The connection is the process's from here on.
     fn take_over(&mut self, cx: &Context, spawned: Spawned, group: Option<Ward>) -> Step {
-        self.decoder.set_max_payload(MAX_STDIN);
         let pid = spawned.pid;
         let process = Process::new(&cx.poller, self.id, spawned, group)
             .inspect_err(|_| sys::kill_and_reap(pid))
@@ -491,11 +493,12 @@ fn on_process_frame(process: &mut Process, frame: Frame) -> Result<(), ErrorRepl
             if process.signal(number) { Ok(()) } else { Err(bad_request(format!("there is no signal {number}"))) }
         }
         FrameKind::Request => match frame.parse_json().map_err(|error| broken(&error))? {
+            Request::Furnish(furnishings) => process.furnish(&furnishings),
             Request::Start {} => process.start(),
             Request::Hold { number } => process.hold(number),
             Request::Release {} if process.is_adopted() => Ok(()),
             Request::Release {} => process.release().map_err(failed(|| "let the container go on".to_owned())),
-            _ => Err(bad_request("only a start, a hold or a release may follow another request")),
+            _ => Err(bad_request("only a furnish, a start, a hold or a release may follow another request")),
         },
         other => Err(bad_request(format!("{other} frame while a process runs"))),
     }

@@ -5,10 +5,10 @@ mod common;
 use common::container::Builder;
 use common::{Session, collect, noise, read_until};
 use supermachine_agent_protocol::blocking::ConnectionError;
-use supermachine_agent_protocol::container::TemplatePoint;
+use supermachine_agent_protocol::container::{Container, ContainerMount, Furnishings, MountSource, TemplatePoint};
 use supermachine_agent_protocol::spec::WINDOW;
 use supermachine_agent_protocol::{
-    Attached, Control, ErrorCode, ExitStatus, FrameKind, Names, Request, Signal, Stream, Window, WindowSize,
+    Attached, Control, ErrorCode, ErrorReply, ExitStatus, FrameKind, Names, Request, Signal, Stream, Window, WindowSize,
 };
 
 /// Holds the container; gives the output that came before it stood still.
@@ -212,6 +212,78 @@ fn one_that_was_not_started_is_adopted_and_entered() {
     session.writer.send(FrameKind::Stdin, &[]).unwrap();
     let outcome = collect(&mut session);
     assert_eq!((outcome.stdout.as_slice(), outcome.exit), (&b"mine\nin\n"[..], Some(ExitStatus::Exited(4))));
+}
+
+/// A container with mounts of `wanted` at the end, as a host makes one that is to be a template.
+fn unfurnished(builder: &Builder, change: impl FnOnce(&mut Container)) -> (Container, Furnishings) {
+    let mut spec = builder.spec("echo not this one");
+    spec.template = Some(TemplatePoint::PreExec);
+    spec.process.env.push("SECRET=first".to_owned());
+    change(&mut spec);
+    let furnishings = spec.take_furnishings();
+    assert!(spec.process.argv.len() == 1 && spec.process.env.iter().all(|entry| entry.starts_with("PATH=")));
+    (spec, furnishings)
+}
+
+fn furnish(session: &mut Session, furnishings: Furnishings) -> Result<(), ErrorReply> {
+    match session.request(&Request::Furnish(Box::new(furnishings))) {
+        Ok(Control::Created { .. }) => Ok(()),
+        Err(ConnectionError::Refused(error)) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_that_is_adopted_has_a_program_of_its_own() {
+    let Some(builder) = Builder::start() else { return };
+    let (spec, furnishings) = unfurnished(&builder, |spec| spec.root.read_only = true);
+    let program = |script: &str| Furnishings {
+        argv: ["sh", "-c", script].map(str::to_owned).into(),
+        env: [&furnishings.env[..], &["OWN=mine".to_owned()]].concat(),
+        ..Furnishings::default()
+    };
+    let mut session = builder.create(spec);
+    hold(&mut session);
+    drop(session);
+    let mut session = adopt(&builder, "mine");
+    let script = "echo $OWN $SECRET ${#LONG3}; touch /new 2>/dev/null || echo read-only; exit 7";
+    furnish(&mut session, program("echo not this one either")).unwrap();
+    // The one that is told last counts, and it may be long.
+    let mut last = program(script);
+    last.env.extend((0..4).map(|number| format!("LONG{number}={}", "x".repeat(100_000))));
+    furnish(&mut session, last).unwrap();
+    Builder::start_created(&mut session).unwrap();
+    let outcome = collect(&mut session);
+    assert_eq!(String::from_utf8_lossy(&outcome.stdout), "mine first 100000\nread-only\n");
+    assert_eq!(outcome.exit, Some(ExitStatus::Exited(7)));
+}
+
+#[test]
+fn what_it_cannot_be_furnished_with_is_told() {
+    let Some(builder) = Builder::start() else { return };
+    let share = |destination: &str, source: MountSource| {
+        serde_json::from_value::<ContainerMount>(
+            serde_json::json!({"destination": destination, "source": source, "flags": []}),
+        )
+        .unwrap()
+    };
+    let own = MountSource::Bind { path: "/".to_owned() };
+    let cases: [(&dyn Fn(&mut Furnishings), ErrorCode); 4] = [
+        (&|wanted| wanted.argv = vec!["nothing-like-it".to_owned()], ErrorCode::NotFound),
+        (&|wanted| wanted.argv.clear(), ErrorCode::BadRequest),
+        (&|wanted| wanted.mounts.push(share("/m", own.clone())), ErrorCode::BadRequest),
+        (&|wanted| wanted.mounts = vec![share("/m", MountSource::Share { number: 0 }); 129], ErrorCode::BadRequest),
+    ];
+    for (change, code) in cases {
+        let (spec, mut furnishings) = unfurnished(&builder, |_| ());
+        change(&mut furnishings);
+        let mut session = builder.create_next(&spec);
+        assert_eq!(furnish(&mut session, furnishings).map_err(|error| error.code), Err(code));
+    }
+    // One that was not made for it, and one that was started.
+    let mut session = builder.create_next(&builder.spec("sleep 1000"));
+    Builder::start_created(&mut session).unwrap();
+    assert_eq!(furnish(&mut session, Furnishings::default()).map_err(|error| error.code), Err(ErrorCode::BadRequest));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use supermachine_agent_protocol::container::{Container, MountSource, Root};
+use supermachine_agent_protocol::container::{ContainerMount, MountSource, Root};
 use supermachine_agent_protocol::spec::LAYERS_MAX;
 use supermachine_share::{ShareConfig, ShareError, SymlinkPolicy};
 use supermachine_vmm_api::{ContainerFiles, Share, Symlinks, Volume};
@@ -73,33 +73,16 @@ impl Files {
     }
 }
 
-/// Gives the machine what `wanted` names, and tells the container where it is in the guest.
+/// Gives the machine the disks that `wanted` names, and tells the container's root where they are in the guest.
 ///
 /// # Errors
 /// A file that is not there, that a device cannot use, or a device that has a backing already.
-pub fn bind(
+pub fn bind_disks(
     machine: &Machine,
     wanted: &ContainerFiles,
-    mut files: Files,
-    container: &mut Container,
+    files: &mut Files,
+    root: &mut Root,
 ) -> Result<(), BindError> {
-    bind_disks(machine, wanted, &mut files, &mut container.root)?;
-    share(machine, &wanted.shares, &mut files, container)
-}
-
-/// Gives a machine that goes on from a snapshot the files that its guest knows already.
-///
-/// # Errors
-/// As for [`bind`], and files that are not what the guest knows.
-pub fn bind_again(machine: &Machine, wanted: &ContainerFiles, mut files: Files) -> Result<(), BindError> {
-    if !wanted.shares.is_empty() {
-        return Err(BindError::SharesAgain);
-    }
-    bind_disks(machine, wanted, &mut files, &mut Root::default())?;
-    Ok(machine.check_disks()?)
-}
-
-fn bind_disks(machine: &Machine, wanted: &ContainerFiles, files: &mut Files, root: &mut Root) -> Result<(), BindError> {
     let ContainerFiles { layers, upper, volumes, shares: _ } = wanted;
     if layers.len() > LAYERS_MAX {
         return Err(BindError::Layers { count: layers.len() });
@@ -123,8 +106,26 @@ fn bind_disks(machine: &Machine, wanted: &ContainerFiles, files: &mut Files, roo
     Ok(())
 }
 
-/// Shares directories and files, and tells the container's mounts the numbers that they have got.
-fn share(machine: &Machine, shares: &[Share], files: &mut Files, container: &mut Container) -> Result<(), BindError> {
+/// Gives a machine that goes on from a snapshot the disks that its guest knows already.
+///
+/// # Errors
+/// As for [`bind_disks`], and files that are not what the guest knows.
+pub fn bind_disks_again(machine: &Machine, wanted: &ContainerFiles, files: &mut Files) -> Result<(), BindError> {
+    bind_disks(machine, wanted, files, &mut Root::default())?;
+    Ok(machine.check_disks()?)
+}
+
+/// Shares the directories and files that `wanted` names, and tells the container's mounts the numbers that they have got.
+///
+/// # Errors
+/// A file that is not there or cannot be shared, or a mount of none of them.
+pub fn share(
+    machine: &Machine,
+    wanted: &ContainerFiles,
+    files: &mut Files,
+    mounts: &mut [ContainerMount],
+) -> Result<(), BindError> {
+    let shares = &wanted.shares;
     let mut given = Vec::with_capacity(shares.len());
     for (number, Share { file, read_only, symlinks }) in shares.iter().enumerate() {
         let symlinks = match symlinks {
@@ -136,7 +137,7 @@ fn share(machine: &Machine, shares: &[Share], files: &mut Files, container: &mut
         let shared = machine.share().ok_or(BindError::NoShares)?.add(config);
         given.push(shared.map_err(|source| BindError::Share { number, source })?);
     }
-    for mount in &mut container.mounts {
+    for mount in mounts {
         if let MountSource::Share { number } = &mut mount.source {
             let own = usize::try_from(*number).ok().and_then(|index| given.get(index));
             *number = *own.ok_or(BindError::NoShare { number: *number })?;

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::ConnectionError;
+use supermachine_agent_protocol::container::Furnishings;
 use supermachine_agent_protocol::{Attached, Control, Names, Request};
 use supermachine_snapshot::Kind;
 use supermachine_vmm_api::{ContainerFiles, ContainerState, Saved};
 
 use crate::agent::AgentError;
-use crate::bind::{self, Files};
+use crate::bind::{self, BindError, Files};
 use crate::container::{self, ContainerError, Held};
 use crate::ending::Ending;
 use crate::events::{Event, EventSender};
@@ -164,12 +165,17 @@ fn save_upper(upper: &[File], dir: &Path) -> Result<(), FreezeError> {
 }
 
 /// What becomes of a container that was saved.
-#[derive(Debug, Clone, Copy)]
-pub enum Way<'a> {
+#[derive(Debug)]
+pub enum Way {
     /// It goes on.
     Attach,
-    /// It becomes another with these names, which waits for its start.
-    Adopt(&'a Names),
+    /// It becomes another, which waits for its start.
+    Adopt {
+        /// Its names.
+        names: Names,
+        /// What it is furnished with, if it is not yet.
+        furnishings: Option<Furnishings>,
+    },
 }
 
 /// Gives a machine that waits for them its container's files, and lets it go on.
@@ -179,28 +185,35 @@ pub enum Way<'a> {
 pub fn restore(
     life: &Arc<Lifecycle>,
     machine: &Machine,
-    (wanted, files): (&ContainerFiles, Files),
-    way: Way<'_>,
+    (wanted, mut files): (&ContainerFiles, Files),
+    way: Way,
     leash: &Leash,
 ) -> Result<Attached, CheckpointError> {
+    let (request, stays, furnishings) = match way {
+        Way::Attach => (Request::Attach {}, false, None),
+        Way::Adopt { names, furnishings } => (Request::Adopt(names), true, furnishings),
+    };
+    if furnishings.is_none() && !wanted.shares.is_empty() {
+        return Err(ContainerError::from(BindError::SharesAgain).into());
+    }
     let hello = life.take_asleep().ok_or(CheckpointError::NotAsleep)?;
-    bind::bind_again(machine, wanted, files).map_err(ContainerError::from)?;
+    bind::bind_disks_again(machine, wanted, &mut files).map_err(ContainerError::from)?;
     let events = life.events().clone();
     machine.start(&events)?;
     life.mark("guest entered");
     revive(life, hello, events).map_err(ContainerError::from)?;
     leash.limit(Some(ATTACH_LIMIT));
     let mut link = leash.call().map_err(ContainerError::from)?;
-    let request = match way {
-        Way::Attach => Request::Attach {},
-        Way::Adopt(names) => Request::Adopt(names.clone()),
-    };
     let answer = leash.explain(link.request(&request)).map_err(ContainerError::from)?;
     let Control::Attached(attached) = answer else {
         return Err(ContainerError::from(AgentError::from(ConnectionError::Unexpected(answer))).into());
     };
+    if let Some(furnishings) = furnishings {
+        container::furnish(machine, &mut link, furnishings, (wanted, &mut files), leash)?;
+        life.mark("container furnished");
+    }
     leash.limit(None);
-    let runs = attached.started && matches!(way, Way::Attach);
+    let runs = attached.started && !stays;
     let state = if runs { ContainerState::Running } else { ContainerState::Created };
     container::join(life, link, attached.terminal, attached.stdin, state)?;
     leash.release();

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use supermachine_agent_protocol::blocking::ConnectionError;
-use supermachine_agent_protocol::container::{Hook, TemplatePoint};
+use supermachine_agent_protocol::container::{Furnishings, Hook, TemplatePoint};
 use supermachine_agent_protocol::spec::WINDOW;
 use supermachine_agent_protocol::{Control, ErrorReply, Frame, FrameKind, Request};
 use supermachine_vmm_api::terminal::{self, RawMode};
-use supermachine_vmm_api::{ContainerState, Create, Relay, Sender, Valve};
+use supermachine_vmm_api::{ContainerFiles, ContainerState, Create, Relay, Sender, Valve};
 
 use crate::agent::{AgentError, Link};
 use crate::bind::{self, BindError, Files};
@@ -190,7 +190,9 @@ fn build(
     leash: &Leash,
 ) -> Result<u32, ContainerError> {
     let Create { mut container, files: names, template: order } = wanted;
+    let mut files = files;
     let point = container.template;
+    let mut furnishings = (point == Some(TemplatePoint::PreExec)).then(|| container.take_furnishings());
     let (tty, stdin) = (container.process.tty.is_some(), container.process.stdin);
     if let (Some(size), Some(of_terminal)) = (&mut container.process.tty, terminal::size(io::stdin().as_fd())) {
         *size = of_terminal;
@@ -198,12 +200,12 @@ fn build(
     let limit = limit(&container.create_hooks);
     let mut link = leash.call()?;
     life.mark("agent answers");
-    bind::bind(machine, &names, files, &mut container)?;
+    bind::bind_disks(machine, &names, &mut files, &mut container.root)?;
+    if furnishings.is_none() {
+        bind::share(machine, &names, &mut files, &mut container.mounts)?;
+    }
     leash.limit(limit);
-    let pid = match leash.explain(link.request(&Request::Create(Box::new(container))))? {
-        Control::Created { pid } => pid,
-        other => return Err(AgentError::from(ConnectionError::Unexpected(other)).into()),
-    };
+    let mut pid = create_in_guest(&mut link, &Request::Create(Box::new(container)), leash)?;
     life.mark("container created");
     match (order, point) {
         (Some(order), Some(TemplatePoint::PreExec)) => {
@@ -212,9 +214,33 @@ fn build(
         (Some(order), Some(TemplatePoint::Listener)) => life.container().order_template(machine, order),
         _ => {}
     }
+    if let Some(furnishings) = furnishings.take() {
+        pid = furnish(machine, &mut link, furnishings, (&names, &mut files), leash)?;
+        life.mark("container furnished");
+    }
     join(life, link, tty, (tty || stdin).then_some(WINDOW), ContainerState::Created)?;
     leash.release();
     Ok(pid)
+}
+
+fn create_in_guest(link: &mut Link, request: &Request, leash: &Leash) -> Result<u32, ContainerError> {
+    match leash.explain(link.request(request))? {
+        Control::Created { pid } => Ok(pid),
+        other => Err(AgentError::from(ConnectionError::Unexpected(other)).into()),
+    }
+}
+
+/// Gives a container that is, or is to be, in a template what others from there need not have; gives its first process's
+/// id in the guest.
+pub(crate) fn furnish(
+    machine: &Machine,
+    link: &mut Link,
+    mut furnishings: Furnishings,
+    (names, files): (&ContainerFiles, &mut Files),
+    leash: &Leash,
+) -> Result<u32, ContainerError> {
+    bind::share(machine, names, files, &mut furnishings.mounts)?;
+    create_in_guest(link, &Request::Furnish(Box::new(furnishings)), leash)
 }
 
 /// Joins the first process's streams to the vmm's own. So much input may be sent now; without it none may ever be.

@@ -73,10 +73,38 @@ pub struct Container {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TemplatePoint {
-    /// Built, its program not entered: the agent reads the program before it answers, so that it is in memory.
+    /// Built but for its [`Furnishings`], which come in a request of their own: the agent reads the program before it
+    /// answers, so that it is in memory.
     PreExec,
     /// A process of it listens on a TCP port: the agent tells of the first one.
     Listener,
+}
+
+/// What a container has that others from the same [`TemplatePoint::PreExec`] need not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Furnishings {
+    /// Program and arguments of its first process.
+    pub argv: Vec<String>,
+    /// The whole environment of its first process as `NAME=value`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// What it shows of the host, in order, on top of all that it has mounted: [`MountSource::Share`] only.
+    #[serde(default)]
+    pub mounts: Vec<ContainerMount>,
+}
+
+impl Container {
+    /// Takes out what others from the same template need not have. What is left can be built: it knows which program is
+    /// meant and where it is looked for, and nothing else of the environment, which may hold secrets.
+    pub fn take_furnishings(&mut self) -> Furnishings {
+        let Exec { argv, env, .. } = &mut self.process;
+        let program = argv.first().cloned().into_iter().collect();
+        let path = env.iter().find(|entry| entry.starts_with("PATH=")).cloned().into_iter().collect();
+        let (argv, env) = (std::mem::replace(argv, program), std::mem::replace(env, path));
+        let is_shared = |mount: &mut ContainerMount| matches!(mount.source, MountSource::Share { .. });
+        Furnishings { argv, env, mounts: self.mounts.extract_if(.., is_shared).collect() }
+    }
 }
 
 /// A root file system: read-only layers below a writable one.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::WindowSize;
-use crate::container::{Attributes, Container, ProcessInfo, Resources, Usage};
+use crate::container::{Attributes, Container, Furnishings, ProcessInfo, Resources, Usage};
 use crate::identity::Identity;
 use crate::spec;
 
@@ -43,8 +43,11 @@ pub enum Request {
     Exec(Exec),
     /// Build the guest's container. Answered with [`Control::Created`]; the connection is then its first process's.
     Create(Box<Container>),
-    /// Enter the program of the container's first process: the only request that follows another, on the connection
-    /// of `create`. Answered with [`Control::Started`].
+    /// Give a container that waits for its start what is not in the template it came from, or is to be, on the
+    /// connection of its first process. Answered with [`Control::Created`], like a create.
+    Furnish(Box<Furnishings>),
+    /// Enter the program of the container's first process, on the connection of `create`. Answered with
+    /// [`Control::Started`].
     Start {},
     /// Let the container stand still, and keep it when this connection ends: the machine is about to be saved. Only on
     /// the connection of its first process. Answered with [`Control::Held`] after all output that was read before; from
@@ -273,6 +276,11 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Whether the process's own program, directory or user is at fault.
+    pub const fn is_of_program(self) -> bool {
+        matches!(self, Self::NotFound | Self::NotExecutable | Self::BadCwd | Self::BadUser)
+    }
+
     /// The exit status that container tools give for a process that failed to start like this.
     pub const fn shell_status(self) -> u32 {
         match self {

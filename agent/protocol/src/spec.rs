@@ -32,6 +32,8 @@ pub const MAX_FUSE: u32 = FUSE_DATA + 4096;
 pub const SHARES_TAG: &str = "shares";
 /// Most layers of a root file system: a disk of Linux has as many partitions.
 pub const LAYERS_MAX: usize = 255;
+/// Most mounts of a container's furnishings: their descriptors go through one message, which takes 253 (`SCM_MAX_FD`).
+pub const SHARED_MOUNTS_MAX: usize = 128;
 
 /// `PATH` used for the look-up of a program if the request's environment has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use supermachine_agent_protocol::spec::MAX_STDIN;
 use supermachine_agent_protocol::{Control, ErrorReply, FrameKind};
 
 use super::{Connection, Context, State, Verdict};
@@ -52,7 +51,6 @@ impl Connection {
         let Self { socket, decoder, pending, out, state, .. } = host;
         self.socket = socket.hand_over(Token { id: self.id, source: Source::Socket })?;
         (self.decoder, self.pending, self.out, self.is_lost) = (decoder, pending, out, false);
-        self.decoder.set_max_payload(MAX_STDIN);
         let State::Exec(process) = &mut self.state else { return Ok(()) };
         let attached = match state {
             State::Attaching(Some(_)) => process.adopt(scratch),

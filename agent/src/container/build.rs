@@ -1,10 +1,10 @@
 //! What a container's first process does from its fork to its start: it builds the container around itself.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use supermachine_agent_protocol::ErrorReply;
-use supermachine_agent_protocol::container::{Container, Namespace, TemplatePoint};
+use supermachine_agent_protocol::container::{Container, ContainerMount, Namespace, TemplatePoint};
 
 use super::hooks::{self, Hooks};
 use super::inside::{Inside, Missing};
@@ -12,7 +12,7 @@ use super::mounts::{self, Surroundings};
 use super::namespaces::{self, Namespaces};
 use super::options::propagation;
 use super::tree::{Change, Tree};
-use super::{devices, paths, rootfs, sysctl};
+use super::{devices, furnish, paths, rootfs, sysctl};
 use crate::reply::{Step, bad_request, failed};
 use crate::spawn::{ChildEnd, Program, Terminal, Way};
 
@@ -49,7 +49,7 @@ impl Way for Build<'_> {
         let has_user = self.namespaces.has(Namespace::User);
         if has_user {
             // The agent writes the maps.
-            channel.wait();
+            channel.wait()?;
         }
         self.namespaces.shift_clocks(spec)?;
         if has_user {
@@ -77,8 +77,8 @@ impl Way for Build<'_> {
         paths::make_all_read_only(root, &spec.readonly_paths)?;
         paths::mask_all(root, &spec.masked_paths)?;
         later.make_read_only()?;
-        if spec.root.read_only {
-            paths::make_root_read_only(&self.root)?;
+        if spec.template != Some(TemplatePoint::PreExec) {
+            self.seal_root()?;
         }
         rootfs::enter(self.root.as_fd())?;
         self.propagate(&later)?;
@@ -88,6 +88,14 @@ impl Way for Build<'_> {
             program.warm();
         }
         Ok(terminal)
+    }
+
+    fn furnish(&mut self, mounts: &[ContainerMount], views: &[OwnedFd]) -> Step {
+        let root = Inside(self.root.as_fd());
+        furnish::mount_all(root, mounts, views)?;
+        // It may lie in one of them.
+        let _ = root.find(&self.spec.process.cwd, Missing::MakeDirectory);
+        self.seal_root()
     }
 
     fn start(&mut self) -> Result<(), ErrorReply> {
@@ -100,6 +108,11 @@ impl Way for Build<'_> {
 }
 
 impl Build<'_> {
+    /// Nothing more is made in the root.
+    fn seal_root(&self) -> Step {
+        if self.spec.root.read_only { paths::make_root_read_only(&self.root) } else { Ok(()) }
+    }
+
     fn surroundings(&self) -> Surroundings<'_> {
         let own = |kind| self.namespaces.has(kind);
         Surroundings {

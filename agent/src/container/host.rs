@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use supermachine_agent_protocol::container::{Container, MountSource};
+use supermachine_agent_protocol::container::{ContainerMount, MountSource};
 use supermachine_agent_protocol::spec::SHARES_TAG;
 
 use super::disk;
@@ -38,16 +38,16 @@ pub(super) fn check(device: &str) -> Step {
     }
 }
 
-/// Mounts what the container needs and is not mounted yet.
-pub(super) fn mount_all(spec: &Container) -> Step {
-    for mount in &spec.mounts {
+/// Mounts what `mounts` show and is not mounted yet.
+pub(super) fn mount_all(mounts: &[ContainerMount]) -> Step {
+    for mount in mounts {
         match &mount.source {
             MountSource::Share { .. } => mount_once(SHARES, || {
                 let tree = Tree::new("virtiofs", SHARES_TAG, &[], 0);
                 tree.map_err(failed(|| "mount the shared directories (virtiofs)".to_owned()))
             })?,
             MountSource::Volume { device, fstype } => {
-                mount_once(&volume(device), || new_volume(spec, device, fstype))?;
+                mount_once(&volume(device), || new_volume(mounts, device, fstype))?;
             }
             _ => {}
         }
@@ -74,15 +74,12 @@ fn is_mounted(path: &str) -> bool {
 }
 
 /// The file system of a volume: read-only, for the disk below as well, if all of its mounts are.
-fn new_volume(spec: &Container, device: &str, fstype: &str) -> Step<Tree> {
-    let mounts = || {
-        spec.mounts
-            .iter()
-            .filter(|mount| matches!(&mount.source, MountSource::Volume { device: of, .. } if of == device))
-    };
+fn new_volume(all: &[ContainerMount], device: &str, fstype: &str) -> Step<Tree> {
+    let is_of_it =
+        |mount: &&ContainerMount| matches!(&mount.source, MountSource::Volume { device: of, .. } if of == device);
     let mut attributes = libc::MOUNT_ATTR_RDONLY;
     let mut data = Vec::new();
-    for mount in mounts() {
+    for mount in all.iter().filter(is_of_it) {
         attributes &= Options::parse(&mount.flags)?.own.set;
         data.extend(mount.data.split(',').filter(|option| !option.is_empty()));
     }

@@ -7,6 +7,7 @@ mod copy;
 mod device_rules;
 mod devices;
 mod disk;
+mod furnish;
 mod hooks;
 mod host;
 mod inside;
@@ -38,6 +39,7 @@ use crate::spawn::{ChildEnd, Place, Spawned, Terminal, Way, channel, launch};
 use crate::sys;
 use build::Build;
 pub(crate) use cgroup::Group;
+pub(crate) use furnish::views;
 pub(crate) use listening::Listening;
 use namespaces::Namespaces;
 
@@ -75,7 +77,7 @@ impl Running {
         build::check(spec)?;
         let group = Rc::new(Group::create(&spec.id)?);
         group.set_limits(&spec.resources)?;
-        host::mount_all(spec)?;
+        host::mount_all(&spec.mounts)?;
         let root = rootfs::assemble(&spec.root)?;
         let owner = Uid::from_raw(namespaces::in_guest(spec.process.user.uid, &spec.uid_mappings));
         let place = Place { namespaces: namespaces.at_fork(), cgroup: Some(AsFd::as_fd(&*group)), owner };
@@ -119,6 +121,9 @@ impl Running {
 
     /// Everything is built: from here on the rules for devices are in force.
     pub(crate) fn built(&mut self) -> Step {
+        if self.is_built {
+            return Ok(());
+        }
         self.group.set_device_rules(&self.resources)?;
         self.is_built = true;
         Ok(())

@@ -173,7 +173,8 @@ impl Later {
     }
 }
 
-fn mount_error(mount: &ContainerMount, errno: Errno) -> ErrorReply {
+/// What went wrong with a mount, in the words of its bundle.
+pub(super) fn mount_error(mount: &ContainerMount, errno: Errno) -> ErrorReply {
     let source = match &mount.source {
         MountSource::Filesystem { fstype, .. } => fstype.as_str(),
         MountSource::Cgroup {} => "cgroup",

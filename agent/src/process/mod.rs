@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::sys::epoll::EpollFlags;
+use supermachine_agent_protocol::container::Furnishings;
 use supermachine_agent_protocol::{ErrorCode, ErrorReply, ExitStatus, Frame, FrameKind, Stream, Window, WindowSize};
 
 use crate::attributes::Outside;
-use crate::container::{Group, Listening};
+use crate::container::{Group, Listening, views};
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Token, Watch};
-use crate::reply::{bad_request, failed, os_error, reply};
+use crate::reply::{Step, bad_request, failed, os_error, reply};
 use crate::spawn::channel::{self, Report};
 use crate::spawn::{Spawned, Streams};
 use crate::sys;
@@ -236,6 +237,40 @@ impl Process {
             }
             _ => Err(reply(ErrorCode::Os, None, "the process died before its program")),
         }
+    }
+
+    /// Whether it is a container's first process and waits for its start.
+    pub(crate) fn may_be_furnished(&self) -> bool {
+        self.ward.is_some() && matches!(self.life, Life::Waiting { .. })
+    }
+
+    /// Gives a container that waits for its start what it is furnished with; it is created anew, which its report says.
+    pub(crate) fn furnish(&mut self, furnishings: &Furnishings) -> Step {
+        if self.ward.is_none() {
+            return Err(bad_request("furnish: the process is not a container's first"));
+        }
+        if self.hold == Hold::Adopted {
+            self.release().map_err(failed(|| "let the container go on".to_owned()))?;
+        }
+        let Life::Waiting { channel, ended_by, .. } = &self.life else {
+            return Err(bad_request("furnish: the container was started already"));
+        };
+        if ended_by.is_some() {
+            // Its exit is on its way, which says more.
+            return Ok(());
+        }
+        let furnished = views(&furnishings.mounts).and_then(|views| {
+            let views: Vec<_> = views.iter().map(AsFd::as_fd).collect();
+            channel::furnish(channel.as_fd(), furnishings, &views)
+        });
+        if let Err(error) = furnished {
+            return self.fail(error);
+        }
+        self.pass(|life| match life {
+            Life::Waiting { child, channel, outside, .. } => Life::Preparing { child, channel, outside },
+            other => other,
+        });
+        Ok(())
     }
 
     /// Lets a container's first process go on to its program.

@@ -2,22 +2,27 @@
 //!
 //! A pair of sockets that keep messages apart. The child's end is closed by its exec, which the agent sees.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg, send,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, send, sendmsg,
+    socketpair,
 };
+use rustix::fs::{MemfdFlags, memfd_create};
+use supermachine_agent_protocol::container::Furnishings;
+use supermachine_agent_protocol::spec::SHARED_MOUNTS_MAX;
 use supermachine_agent_protocol::{ErrorCode, ErrorReply};
 
-use crate::reply::{os_error, reply};
+use crate::reply::{Step, bad_request, failed, os_error, reply};
 use crate::sys;
 
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
-const GO: [u8; 1] = [b'g'];
+const GO: u8 = b'g';
+const FURNISH: u8 = b'u';
 /// Longest message, bytes.
 const LONGEST: usize = 16 << 10;
 
@@ -30,6 +35,15 @@ pub(crate) enum Report {
     Failed(ErrorReply),
     /// It has entered its program, or has died.
     Closed,
+}
+
+/// What a child is told.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// To go on.
+    Go,
+    /// What its container is furnished with, and a view for each mount of that.
+    Furnish(Furnishings, Vec<OwnedFd>),
 }
 
 /// The child's end.
@@ -51,13 +65,7 @@ pub(crate) fn receive(ours: BorrowedFd<'_>) -> Option<Report> {
     let (count, terminal) = match recvmsg::<UnixAddr>(ours.as_raw_fd(), &mut parts, Some(&mut space), flags) {
         Err(Errno::EAGAIN | Errno::EINTR) => return None,
         Err(_) => return Some(Report::Closed),
-        Ok(message) => {
-            let fds = message.cmsgs().into_iter().flatten().flat_map(|part| match part {
-                ControlMessageOwned::ScmRights(fds) => fds,
-                _ => Vec::new(),
-            });
-            (message.bytes, fds.map(sys::own).next())
-        }
+        Ok(message) => (message.bytes, descriptors(message.cmsgs()).next()),
     };
     Some(match bytes.get(..count).unwrap_or_default() {
         [] => Report::Closed,
@@ -68,9 +76,36 @@ pub(crate) fn receive(ours: BorrowedFd<'_>) -> Option<Report> {
     })
 }
 
+/// Those that came with a message.
+fn descriptors(parts: nix::Result<impl Iterator<Item = ControlMessageOwned>>) -> impl Iterator<Item = OwnedFd> {
+    let of_part = |part| match part {
+        ControlMessageOwned::ScmRights(fds) => fds,
+        _ => Vec::new(),
+    };
+    parts.into_iter().flatten().flat_map(of_part).map(sys::own)
+}
+
 /// Lets the child go on.
 pub(crate) fn go(ours: BorrowedFd<'_>) -> nix::Result<()> {
-    send(ours.as_raw_fd(), &GO, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map(drop)
+    send(ours.as_raw_fd(), &[GO], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map(drop)
+}
+
+/// Gives the child what its container is furnished with, and a view for each of its mounts. It reports again.
+pub(crate) fn furnish(ours: BorrowedFd<'_>, furnishings: &Furnishings, views: &[BorrowedFd<'_>]) -> Step {
+    // In a file: an environment may be longer than a message.
+    let mut file = write_down(furnishings).map_err(failed(|| "cannot write the furnishings down".to_owned()))?;
+    file.rewind().map_err(failed(|| "cannot write the furnishings down".to_owned()))?;
+    let fds: Vec<RawFd> = [file.as_fd()].iter().chain(views).map(AsRawFd::as_raw_fd).collect();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let sent = sendmsg::<UnixAddr>(ours.as_raw_fd(), &[IoSlice::new(&[FURNISH])], &rights, flags, None);
+    sent.map(drop).map_err(|errno| os_error("cannot furnish the container", errno))
+}
+
+fn write_down(furnishings: &Furnishings) -> io::Result<File> {
+    let mut file = File::from(memfd_create("furnishings", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(furnishings)?)?;
+    Ok(file)
 }
 
 impl ChildEnd {
@@ -84,15 +119,27 @@ impl ChildEnd {
         sent.map(drop).map_err(|errno| os_error("cannot tell the agent", errno))
     }
 
-    /// Waits until the agent lets it go on; without an agent it never does.
-    pub(crate) fn wait(&self) {
+    /// Waits for what the agent has to say; without an agent the child ends.
+    pub(crate) fn wait(&self) -> Step<Word> {
         let mut byte = [0];
-        loop {
-            match recv(self.0.as_raw_fd(), &mut byte, MsgFlags::empty()) {
+        let mut space = nix::cmsg_space!([RawFd; 1 + SHARED_MOUNTS_MAX]);
+        let (count, mut fds) = loop {
+            let mut parts = [IoSliceMut::new(&mut byte)];
+            let (fd, flags) = (self.0.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+            match recvmsg::<UnixAddr>(fd, &mut parts, Some(&mut space), flags) {
                 Err(Errno::EINTR) => {}
-                Ok(1) => return,
-                _ => super::fork::leave(127),
+                Err(_) => super::fork::leave(127),
+                Ok(message) => break (message.bytes, descriptors(message.cmsgs()).collect::<Vec<_>>().into_iter()),
             }
+        };
+        match (count, byte, fds.next()) {
+            (1, [GO], None) => Ok(Word::Go),
+            (1, [FURNISH], Some(file)) => {
+                let furnishings = serde_json::from_reader(io::BufReader::new(File::from(file)));
+                let furnishings = furnishings.map_err(|error| bad_request(format!("furnishings: {error}")))?;
+                Ok(Word::Furnish(furnishings, fds.collect()))
+            }
+            _ => super::fork::leave(127),
         }
     }
 

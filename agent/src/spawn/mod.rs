@@ -9,12 +9,14 @@ mod streams;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::unistd::Uid;
+use supermachine_agent_protocol::container::{ContainerMount, Furnishings};
 use supermachine_agent_protocol::{ErrorReply, Exec};
 
 use crate::attributes::Outside;
-use crate::reply::{failed, os_error};
+use crate::reply::{Step, bad_request, failed, os_error};
 use crate::sys;
 pub(crate) use channel::ChildEnd;
+use channel::Word;
 pub(crate) use program::Program;
 pub(crate) use session::Terminal;
 pub(crate) use streams::Streams;
@@ -49,6 +51,10 @@ pub(crate) struct Place<'a> {
 pub(crate) trait Way {
     /// Brings the child to where it belongs and opens its terminal if it has one.
     fn prepare(&mut self, channel: &ChildEnd) -> Result<Option<Terminal>, ErrorReply>;
+    /// Puts mounts in place that come later, each by a view of what it shows.
+    fn furnish(&mut self, _: &[ContainerMount], _: &[OwnedFd]) -> Step {
+        Err(bad_request("furnish: the process is not a container's first"))
+    }
     /// Done when it was told to start, before anything is taken from it.
     fn start(&mut self) -> Result<(), ErrorReply>;
 }
@@ -78,7 +84,7 @@ pub(crate) fn launch(
         fork::Forked::Child => {
             let guard = fork::LeaveOnDrop;
             drop(channel);
-            let error = become_program(&program, theirs, &child_end, way);
+            let error = become_program(exec, program, theirs, &child_end, way);
             child_end.failed(&error);
             drop(guard);
             fork::leave(127)
@@ -93,12 +99,13 @@ pub(crate) fn launch(
 
 /// Returns only if a step fails.
 fn become_program(
-    program: &Program,
+    exec: &Exec,
+    mut program: Program,
     pipes: Option<streams::Theirs>,
     channel: &ChildEnd,
     way: &mut impl Way,
 ) -> ErrorReply {
-    let mut steps = || -> Result<(), ErrorReply> {
+    let mut steps = || -> Step {
         session::begin()?;
         let terminal = way.prepare(channel)?;
         match (&terminal, &pipes) {
@@ -108,7 +115,12 @@ fn become_program(
         }
         channel.ready(terminal.as_ref().map(Terminal::master))?;
         drop(terminal);
-        channel.wait();
+        while let Word::Furnish(Furnishings { argv, env, mounts }, views) = channel.wait()? {
+            way.furnish(&mounts, &views)?;
+            program = Program::new(&Exec { argv, env, ..exec.clone() })?;
+            program.look_up()?;
+            channel.ready(None)?;
+        }
         way.start()
     };
     match steps() {

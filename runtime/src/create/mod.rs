@@ -17,7 +17,7 @@ use supermachine_agent_protocol::ErrorCode;
 use supermachine_agent_protocol::container::{Container, Namespace};
 use supermachine_layers::store::StoreError;
 use supermachine_lock::Mode;
-use supermachine_vmm_api::{Adopt, Client, ClientError, Create, Reply, Request, trace};
+use supermachine_vmm_api::{Client, ClientError, Create, Reply, Request, trace};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::checkpoint::CheckpointError;
@@ -333,7 +333,7 @@ impl Building<'_> {
             let from_template = !matches!(origin, Origin::Boot);
             let signal = undo.end_machine().filter(|_| from_template);
             match without_memory(error, signal) {
-                CreateError::BadSnapshot(why) if from_template && replaceable => source.fall_back(&why),
+                CreateError::BadSnapshot(why) if from_template && replaceable => source.fall_back(plan, &why),
                 error => return Err(error),
             }
         }
@@ -481,22 +481,25 @@ impl Building<'_> {
     ) -> Result<(), CreateError> {
         let mut client = self.client(control, files)?;
         let create = Create { container, files: files.names(), template: image.and_then(Image::order) };
-        match client.request(&Request::Create(Box::new(create))).map_err(|error| self.failed(error))? {
-            Reply::Created { .. } => Ok(()),
-            other => Err(self.failed(ClientError::Unexpected(Box::new(other)))),
-        }
+        self.created(client.request(&Request::Create(Box::new(create))), image.is_some())
     }
 
-    /// Has the container of an image template become this one. Whatever fails is the template's fault.
+    /// Has the container of an image template become this one.
     fn adopt_in_guest(&self, control: UnixStream, image: &Image, files: &Files) -> Result<(), CreateError> {
         let mut client = self.client(control, files)?;
-        let adopt = Adopt { files: files.names(), names: image.names() };
-        let adopted = client.request(&Request::Adopt(Box::new(adopt))).map_err(|error| self.failed(error));
-        match adopted {
+        self.created(client.request(&Request::Adopt(Box::new(image.adopt(files.names())))), true)
+    }
+
+    /// What an answer means. Whatever fails of a container that is in a template is laid to the template, unless it is its
+    /// program that fails.
+    fn created(&self, answer: Result<Reply, ClientError>, is_in_template: bool) -> Result<(), CreateError> {
+        match answer {
             Ok(Reply::Created { .. }) => Ok(()),
             Ok(other) => Err(self.failed(ClientError::Unexpected(Box::new(other)))),
-            Err(CreateError::Refused(why)) => Err(CreateError::BadSnapshot(why)),
-            Err(error) => Err(error),
+            Err(ClientError::Refused(reply)) if is_in_template && !reply.code.is_of_program() => {
+                Err(CreateError::BadSnapshot(reply.message))
+            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use supermachine_agent_protocol::container::TemplatePoint;
 use supermachine_snapshot::store::Template;
 
 use crate::paths::Parts;
@@ -38,10 +39,14 @@ impl Source {
     ) -> Self {
         let wanted = plan.source.unwrap_or_else(template::default_source);
         let ready = (wanted != MachineSource::Boot).then(|| template::ready(parts, plan.vm, verdict)).flatten();
-        let image = match (wanted, &ready) {
-            (MachineSource::Image(point), Some(base)) => Image::find(plan, point, images, base),
-            _ => None,
+        let point = match wanted {
+            MachineSource::Image(point) => Some(point),
+            MachineSource::Automatic => Some(TemplatePoint::PreExec),
+            MachineSource::Template | MachineSource::Boot => None,
         };
+        let is_automatic = wanted == MachineSource::Automatic;
+        let find = |(point, base)| Image::find(plan, point, images, base, is_automatic);
+        let image = point.zip(ready.as_ref()).and_then(find);
         Self { ready, image }
     }
 
@@ -63,13 +68,18 @@ impl Source {
         }
     }
 
-    /// Takes the next best, since a machine cannot go on from this one.
-    pub(super) fn fall_back(&mut self, why: &str) {
-        if self.image.take().is_some_and(|image| image.found.is_some()) {
-            log::warn!("the machine cannot go on from its image template and starts from the base: {why}");
-        } else {
-            log::warn!("the machine cannot go on from its template and boots: {why}");
-            self.ready = None;
+    /// Takes the next best for the plan's container, since a machine cannot go on from this one.
+    pub(super) fn fall_back(&mut self, plan: &mut Plan, why: &str) {
+        plan.container.template = None;
+        match self.image.take().map(|image| image.found.is_some()) {
+            Some(true) => {
+                log::warn!("the machine cannot go on from its image template and starts from the base: {why}")
+            }
+            Some(false) => log::warn!("the container cannot be in a template and starts from the base: {why}"),
+            None => {
+                log::warn!("the machine cannot go on from its template and boots: {why}");
+                self.ready = None;
+            }
         }
     }
 }

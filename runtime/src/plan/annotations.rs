@@ -12,8 +12,8 @@ pub(crate) const DISK_MIB: &str = "dev.supermachine.root.disk-mib";
 /// What becomes of symbolic links in shared directories: `deny`, `opaque` or `follow`.
 pub(crate) const SYMLINKS: &str = "dev.supermachine.share.symlinks";
 
-/// Where the virtual machine comes from: `base`, a template; `pre-exec` or `listener`, a template with such a container; or
-/// `off`, a boot.
+/// Where the virtual machine comes from: `base`, a template; `pre-exec` or `listener`, a template with such a container;
+/// `off`, a boot; or `auto`, the best of it that costs nothing.
 pub(crate) const SNAPSHOT: &str = "dev.supermachine.snapshot";
 
 /// Smallest disk: less has no room for a file system.
@@ -29,7 +29,7 @@ pub(super) fn disk_mib(annotations: &BTreeMap<String, String>) -> Result<Option<
 /// Where the virtual machine comes from.
 pub(super) fn source(annotations: &BTreeMap<String, String>) -> Result<Option<MachineSource>, PlanError> {
     let Some(name) = annotations.get(SNAPSHOT) else { return Ok(None) };
-    let unknown = || format!("{name:?} is none of off, base, pre-exec and listener");
+    let unknown = || format!("{name:?} is none of {}", MachineSource::NAMES);
     let source = MachineSource::named(name);
     source.map(Some).ok_or_else(|| PlanError::invalid(format!("annotations[{SNAPSHOT:?}]"), unknown()))
 }

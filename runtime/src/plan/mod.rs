@@ -36,6 +36,8 @@ pub use error::PlanError;
 pub use host_files::host_files;
 pub use host_memory::host_memory_mib;
 #[cfg(target_os = "linux")]
+pub(crate) use paths::is_within;
+#[cfg(target_os = "linux")]
 pub(crate) use vm::PREFIX as ANNOTATION_PREFIX;
 
 pub use crate::seccomp::GuestArch;
@@ -75,8 +77,11 @@ pub struct Plan {
 /// Where a virtual machine comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MachineSource {
-    /// A template, baked if there is none.
+    /// A template that has a built container of the same kind, made when one of its kind comes for the second time; a
+    /// plain one until then, and for those that cannot be in one.
     #[default]
+    Automatic,
+    /// A template, baked if there is none.
     Template,
     /// A boot.
     Boot,
@@ -85,9 +90,13 @@ pub enum MachineSource {
 }
 
 impl MachineSource {
+    /// All names, for a message.
+    pub const NAMES: &str = "auto, base, pre-exec, listener and off";
+
     /// By its name in an annotation and in the environment.
     pub fn named(name: &str) -> Option<Self> {
         match name {
+            "auto" => Some(Self::Automatic),
             "base" => Some(Self::Template),
             "off" => Some(Self::Boot),
             "pre-exec" => Some(Self::Image(TemplatePoint::PreExec)),

@@ -16,7 +16,7 @@ pub(super) fn clean(path: &str) -> String {
 }
 
 /// Whether the clean `path` is `dir` or below it.
-pub(super) fn is_within(path: &str, dir: &str) -> bool {
+pub(crate) fn is_within(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

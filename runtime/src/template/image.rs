@@ -2,17 +2,18 @@
 //! same kind.
 //!
 //! The key has everything that the saved machine depends on: the base, the layers, and the container as it is planned
-//! without what each has for itself: its id, its names, the size of its terminal, the host's streams.
+//! without what each has for itself: its id, its names, the size of its terminal, the host's streams; and, before its
+//! program is entered, that program, its environment, and what it shares with the host.
 
 use std::path::PathBuf;
 
 use nix::sys::stat::{SFlag, fstat, major, minor};
-use supermachine_agent_protocol::container::{Container, TemplatePoint};
+use supermachine_agent_protocol::container::{Container, Furnishings, TemplatePoint};
 use supermachine_agent_protocol::{Exec, Names, WindowSize};
 use supermachine_snapshot::store::{Event, Parts as KeyParts, Store, Template};
-use supermachine_vmm_api::TemplateOrder;
+use supermachine_vmm_api::{Adopt, ContainerFiles, TemplateOrder};
 
-use super::{Ready, TemplateError, chain};
+use super::{Ready, TemplateError, chain, obstacle};
 use crate::paths;
 use crate::plan::Plan;
 
@@ -32,34 +33,47 @@ const NULL: (u64, u64) = (1, 3);
 pub(crate) struct Image {
     parts: KeyParts,
     names: Names,
+    /// What a clone is furnished with, if not everything is in the template.
+    furnishings: Option<Furnishings>,
     /// The template, if there is one.
     pub(crate) found: Option<Template>,
 }
 
 impl Image {
     /// Looks for the template of the plan's container, whose layers are `images`, and makes the plan that of a container
-    /// which could be in one. None, with the reason in the log, if it could not.
-    pub(crate) fn find(plan: &mut Plan, point: TemplatePoint, images: &[PathBuf], base: &Ready) -> Option<Self> {
-        if let Some(obstacle) = obstacle(plan) {
+    /// which could be in one. None, with the reason in the log, if it could not; if nobody asked for one, that of a kind
+    /// that comes for the first time could not either.
+    pub(crate) fn find(
+        plan: &mut Plan,
+        point: TemplatePoint,
+        images: &[PathBuf],
+        base: &Ready,
+        is_automatic: bool,
+    ) -> Option<Self> {
+        if let Some(obstacle) = obstacle::find(plan, point) {
             // Whoever asked for this container's is told; what holds for all containers of a host is meant for those that can.
-            let level = if plan.source.is_some() { log::Level::Warn } else { log::Level::Debug };
+            let level = if plan.source.is_some() && !is_automatic { log::Level::Warn } else { log::Level::Debug };
             log::log!(
                 level,
                 "dev.supermachine.snapshot: the container starts from the base template, since {obstacle}"
             );
             return None;
         }
-        plan.container.id = ID.to_owned();
-        plan.container.template = Some(point);
-        plan.container.process.stdin &= plan.terminal || !reads_nothing();
-        let Container { hostname, domainname, .. } = &plan.container;
-        let names = Names { hostname: hostname.clone(), domainname: domainname.clone() };
-        let parts = parts(&plan.container, point, images, base);
+        let mut container = Container { id: ID.to_owned(), template: Some(point), ..plan.container.clone() };
+        container.process.stdin &= plan.terminal || !reads_nothing();
+        let mut kind = container.clone();
+        let furnishings = (point == TemplatePoint::PreExec).then(|| kind.take_furnishings());
+        let parts = parts(kind, point, images, base);
         let found = look(&parts).unwrap_or_else(|error| {
             log::warn!("image template {}: {}", parts.key().short(), chain(&error));
             None
         });
-        Some(Self { parts, names, found })
+        if found.is_none() && is_automatic && !was_wanted(&parts) {
+            return None;
+        }
+        let names = Names { hostname: container.hostname.clone(), domainname: container.domainname.clone() };
+        plan.container = container;
+        Some(Self { parts, names, furnishings, found })
     }
 
     /// What makes the vmm make it, if it is not there.
@@ -68,22 +82,19 @@ impl Image {
         missing.then(|| TemplateOrder { data: paths::data_dir(), key: self.parts.to_map() })
     }
 
-    /// The names that the container is to have.
-    pub(crate) fn names(&self) -> Names {
-        self.names.clone()
+    /// What makes its container another with these files.
+    pub(crate) fn adopt(&self, files: ContainerFiles) -> Adopt {
+        Adopt { files, names: self.names.clone(), furnishings: self.furnishings.clone() }
     }
 }
 
-/// Why a container cannot be in a template.
-fn obstacle(plan: &Plan) -> Option<&'static str> {
-    let hooks = !plan.container.create_hooks.is_empty() || !plan.container.start_hooks.is_empty();
-    let obstacles = [
-        (!plan.binds.is_empty(), "directories or files of the host are mounted in it"),
-        (!plan.volumes.is_empty(), "it has volumes"),
-        (plan.root_disk_mib.is_some(), "what it writes to its root goes to a disk"),
-        (hooks, "it has hooks that run in its machine"),
-    ];
-    obstacles.into_iter().find_map(|(there, what)| there.then_some(what))
+/// Whether a container of the same kind was here before, as far as that is known; notes this one.
+fn was_wanted(parts: &KeyParts) -> bool {
+    let wanted = Store::open(&paths::data_dir()).and_then(|store| store.was_wanted(parts));
+    wanted.unwrap_or_else(|error| {
+        log::debug!("what kinds of containers come is not noted: {}", chain(&error));
+        false
+    })
 }
 
 /// Whether standard input is `/dev/null`: then the process has that of its guest, and there is no end of it to be passed on.
@@ -95,15 +106,19 @@ fn reads_nothing() -> bool {
     })
 }
 
-fn parts(container: &Container, point: TemplatePoint, images: &[PathBuf], base: &Ready) -> KeyParts {
+fn parts(kind: Container, point: TemplatePoint, images: &[PathBuf], base: &Ready) -> KeyParts {
     let names: Vec<_> = images.iter().map(|image| image.file_name().unwrap_or_default().to_string_lossy()).collect();
     let digest = |text: String| KeyParts::new().with("text", text).key();
-    KeyParts::new()
+    let parts = KeyParts::new()
         .with("base", base.template.snapshot().id())
         .with("point", word(point))
-        .with("layers", digest(names.join("\n")))
-        .with("container", digest(kind(container)))
-        .with("command", command(&container.process.argv))
+        .with("layers", digest(names.join("\n")));
+    // Which program is read into memory is no difference between kinds.
+    let parts = match point {
+        TemplatePoint::PreExec => parts,
+        TemplatePoint::Listener => parts.with("command", command(&kind.process.argv)),
+    };
+    parts.with("container", digest(text_of(kind, point)))
 }
 
 fn word(point: TemplatePoint) -> &'static str {
@@ -114,14 +129,19 @@ fn word(point: TemplatePoint) -> &'static str {
 }
 
 /// All of a container that others of its kind have too.
-fn kind(container: &Container) -> String {
-    let some = |name: &Option<String>| name.as_ref().map(|_| SOME_NAME.to_owned());
+fn text_of(container: Container, point: TemplatePoint) -> String {
+    let some = |name: Option<String>| name.map(|_| SOME_NAME.to_owned());
+    let Container { hostname, domainname, process, .. } = container;
+    let mut process = Exec { tty: process.tty.map(|_| SOME_SIZE), ..process };
+    if point == TemplatePoint::PreExec {
+        (process.argv, process.env) = (Vec::new(), Vec::new());
+    }
     let kind = Container {
-        hostname: some(&container.hostname),
-        domainname: some(&container.domainname),
+        hostname: some(hostname),
+        domainname: some(domainname),
         hook_state: String::new(),
-        process: Exec { tty: container.process.tty.map(|_| SOME_SIZE), ..container.process.clone() },
-        ..container.clone()
+        process,
+        ..container
     };
     // Plain data with string keys: it always serializes.
     serde_json::to_string(&kind).unwrap_or_default()
@@ -145,6 +165,8 @@ fn look(parts: &KeyParts) -> Result<Option<Template>, TemplateError> {
 
 #[cfg(test)]
 mod tests {
+    use supermachine_agent_protocol::container::{ContainerMount, MountSource};
+
     use super::*;
 
     fn container() -> Container {
@@ -152,6 +174,10 @@ mod tests {
             "id": ID, "root": {}, "process": {"argv": ["httpd"], "env": ["A=1"]}, "hostname": "one", "namespaces": ["uts"],
         }))
         .expect("a container")
+    }
+
+    fn kind(container: &Container) -> String {
+        text_of(container.clone(), TemplatePoint::Listener)
     }
 
     #[test]
@@ -169,6 +195,31 @@ mod tests {
         };
         assert_eq!(tty(Some(WindowSize { rows: 1, cols: 2 })), tty(Some(SOME_SIZE)));
         assert_ne!(tty(None), tty(Some(SOME_SIZE)));
+    }
+
+    #[test]
+    fn one_that_was_not_entered_is_of_the_kind_of_all_programs() {
+        let kind = |change: &dyn Fn(&mut Container)| {
+            let mut container = container();
+            change(&mut container);
+            container.take_furnishings();
+            text_of(container, TemplatePoint::PreExec)
+        };
+        let mount: ContainerMount = serde_json::from_value(serde_json::json!({
+            "destination": "/m", "source": {"share": {"number": 0}},
+        }))
+        .expect("a mount");
+        let same = kind(&|_| ());
+        assert_eq!(kind(&|container| container.process.argv = vec!["sh".into(), "-c".into()]), same);
+        assert_eq!(kind(&|container| container.process.env = vec!["SECRET=1".into()]), same);
+        assert_eq!(kind(&|container| container.mounts.push(mount.clone())), same);
+        assert_ne!(kind(&|container| container.process.cwd = "/tmp".into()), same);
+        assert_ne!(kind(&|container| container.process.user.uid = 7), same);
+        let own = MountSource::Filesystem { fstype: "tmpfs".into(), source: "tmpfs".into() };
+        assert_ne!(
+            kind(&|container| container.mounts.push(ContainerMount { source: own.clone(), ..mount.clone() })),
+            same
+        );
     }
 
     #[test]

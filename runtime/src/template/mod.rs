@@ -5,6 +5,7 @@
 
 mod bake;
 pub(crate) mod image;
+mod obstacle;
 mod verdict;
 
 use std::env;
@@ -102,7 +103,7 @@ fn host_cpu() -> String {
 pub fn default_source() -> MachineSource {
     let Ok(name) = env::var(VARIABLE) else { return MachineSource::default() };
     MachineSource::named(&name).unwrap_or_else(|| {
-        log::warn!("{VARIABLE}: {name:?} is none of off, base, pre-exec and listener; base is meant");
+        log::warn!("{VARIABLE}: {name:?} is none of {}; auto is meant", MachineSource::NAMES);
         MachineSource::default()
     })
 }

@@ -97,6 +97,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_supermachine-runtime"));
         command.arg("--root").arg(self.path("root")).args(args).stdin(Stdio::null());
         command.env("SUPERMACHINE_DATA", self.path("data"));
+        // A test means the same the second time: those that are about image templates ask for them.
+        command.env("SUPERMACHINE_SNAPSHOT", "base");
         command.env("SUPERMACHINE_KERNEL", provided("SUPERMACHINE_TEST_KERNEL"));
         command.env("SUPERMACHINE_INITRAMFS", provided("SUPERMACHINE_TEST_INITRAMFS"));
         command

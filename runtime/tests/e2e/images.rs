@@ -221,7 +221,7 @@ fn a_host_may_choose_for_all_its_containers() {
         (images(&place).len(), said)
     };
     let (made, said) = run("sometimes", &|_| ());
-    assert!(made == 0 && said.contains("is none of off, base, pre-exec and listener; base is meant"), "{said}");
+    assert!(made == 0 && said.contains("is none of auto, base, pre-exec, listener and off; auto is meant"), "{said}");
     assert_eq!(run("pre-exec", &from("base")).0, 0, "the annotation counts");
     assert_eq!(run("pre-exec", &|_| ()).0, 1);
     let bind = |config: &mut Value| {

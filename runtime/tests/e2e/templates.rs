@@ -90,7 +90,11 @@ fn a_container_can_ask_for_a_boot() {
     end(&container, &place);
     let wrong =
         place.run(&["true"], |config| config["annotations"] = json!({"dev.supermachine.snapshot": "sometimes"}));
-    assert!(wrong.status == 1 && wrong.stderr.contains("none of off, base, pre-exec and listener"), "{}", wrong.stderr);
+    assert!(
+        wrong.status == 1 && wrong.stderr.contains("none of auto, base, pre-exec, listener and off"),
+        "{}",
+        wrong.stderr
+    );
     place.assert_clean();
 }
 

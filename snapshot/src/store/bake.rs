@@ -22,6 +22,8 @@ use super::{Key, Parts, SNAPSHOT, Store, USE, seal};
 const MESSAGE_MAX: u64 = 1024;
 /// A template that nobody used for this long is removed when another is baked.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Templates that lie on others, such as those of images: some megabytes each.
+const OVER_OTHERS_MAX: usize = 64;
 
 /// What happens before a template is there, for a line of progress or of the log.
 #[derive(Debug)]
@@ -158,11 +160,14 @@ impl Store {
         Ok(self.made(key, guard, snapshot))
     }
 
-    /// Removes what nobody used for long; a failure is not the baker's.
+    /// Removes what nobody used for long, and of many that lie on others those that were used longest ago; a failure is not
+    /// the baker's.
     fn tidy(&self) {
-        match self.prune(Some(UNUSED)) {
+        let removed =
+            self.prune(Some(UNUSED)).and_then(|pruned| Ok([pruned, self.prune_over(OVER_OTHERS_MAX)?].concat()));
+        match removed {
             Ok(pruned) => pruned.iter().filter(|pruned| pruned.kept.is_none()).for_each(|pruned| {
-                log::info!("template {}: removed, nobody used it for 30 days", pruned.key.short());
+                log::info!("template {}: removed, others are used more", pruned.key.short());
             }),
             Err(error) => log::warn!("templates: {}", one_line(&error)),
         }

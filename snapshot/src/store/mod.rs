@@ -9,6 +9,7 @@
 //!   <key>.lock               held by the baker, who alone makes or removes <key>/
 //!   <key>.work.<random>/     what a baker makes, or what is being removed
 //!   digests                  digests of files that were read before
+//!   wanted                   which templates somebody wanted once
 //! ```
 //!
 //! Locks are flocks: they end with their holders, and waiting for one is no polling. A dead baker leaves a work directory and a free
@@ -23,6 +24,7 @@ mod look;
 mod prune;
 mod remove;
 mod seal;
+mod wanted;
 mod work;
 
 use std::fs::DirBuilder;
@@ -45,6 +47,7 @@ const SEAL: &str = "seal";
 const LOCK: &str = "lock";
 const WORK: &str = "work";
 const DIGESTS: &str = "digests";
+const WANTED: &str = "wanted";
 
 /// The templates below one data directory.
 #[derive(Debug, Clone)]

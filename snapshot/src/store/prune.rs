@@ -1,5 +1,6 @@
 //! Removing what is not needed, and what is damaged.
 
+use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 
 use crate::error::SnapshotError;
@@ -58,6 +59,25 @@ impl Store {
         }
         self.clear_dead()?;
         Ok(pruned)
+    }
+
+    /// Of the templates that lie on others, removes those that were used longest ago and are not in use, until there are
+    /// only so many.
+    ///
+    /// # Errors
+    /// A directory cannot be read or removed.
+    pub fn prune_over(&self, most: usize) -> Result<Vec<Pruned>, StoreError> {
+        if self.keys()?.len() <= most {
+            return Ok(Vec::new());
+        }
+        let mut over: Vec<_> = self.list()?.into_iter().filter(|entry| entry.base().is_some()).collect();
+        over.sort_by_key(|entry| Reverse(entry.last_used));
+        let surplus = over.into_iter().skip(most);
+        let remove = |entry: Entry| {
+            let kept = self.remove_unused(&entry.key)?;
+            Ok(Pruned { key: entry.key, disk_bytes: entry.disk_bytes, kept })
+        };
+        surplus.map(remove).collect()
     }
 
     /// Removes work directories and locks of dead bakers.

@@ -81,6 +81,25 @@ fn bases_stay_with_what_lies_on_them() {
 }
 
 #[test]
+fn of_many_that_lie_on_others_the_least_used_go() {
+    let (_dir, store) = store();
+    let base = get(&store, &parts("base"), 1).0.expect("bakes");
+    let images = ["a", "b", "c", "d"].map(|name| image(&store, &parts(name), &base));
+    let keys: Vec<_> = images.iter().map(|image| image.key().clone()).collect();
+    for (ago, image) in [4, 1, 2, 3].into_iter().zip(&images) {
+        image.guard().set_modified(SystemTime::now() - Duration::from_secs(ago)).expect("sets");
+    }
+    let [a, b, c, d] = images;
+    drop((b, c, d));
+    let pruned: Vec<_> = store.prune_over(2).expect("prunes").into_iter().map(|one| (one.key, one.kept)).collect();
+    assert_eq!(pruned, [(keys[3].clone(), None), (keys[0].clone(), Some(Kept::InUse))]);
+    drop(a);
+    assert_eq!(store.prune_over(2).expect("prunes").len(), 1);
+    let left: Vec<_> = store.list().expect("lists").into_iter().map(|entry| entry.key).collect();
+    assert!(left.len() == 3 && left.contains(base.key()) && left.contains(&keys[1]) && left.contains(&keys[2]));
+}
+
+#[test]
 fn what_lies_on_nothing_goes() {
     let (_dir, store) = store();
     let (below, above) = (parts("base"), parts("image"));

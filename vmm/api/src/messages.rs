@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use supermachine_agent_protocol::container::{Container, ProcessInfo, Resources, Usage};
+use supermachine_agent_protocol::container::{Container, Furnishings, ProcessInfo, Resources, Usage};
 use supermachine_agent_protocol::{Exec, Hello, Names};
 
 /// Version of this protocol; both sides must have the same.
@@ -117,11 +117,14 @@ pub struct TemplateOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adopt {
-    /// What the guest's disks have behind them: what they had when it was saved.
+    /// What the guest's disks have behind them, as when it was saved, and the shares of its furnishings.
     pub files: ContainerFiles,
     /// Its own names.
     #[serde(default)]
     pub names: Names,
+    /// What it is furnished with, for a template that was saved without that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub furnishings: Option<Furnishings>,
 }
 
 /// Files of a container, by their numbers. A machine takes them once.

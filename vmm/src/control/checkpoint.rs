@@ -51,10 +51,10 @@ impl Server {
     }
 
     /// Takes over the container of a template.
-    pub(super) fn adopt(&self, wanted: &Adopt, files: Files, leash: &Leash) -> Result<Outcome, ErrorReply> {
-        let Adopt { files: names, names: of_container_names } = wanted;
-        let way = Way::Adopt(of_container_names);
-        let adopted = checkpoint::restore(&self.life, &self.machine, (names, files), way, leash);
+    pub(super) fn adopt(&self, wanted: Adopt, files: Files, leash: &Leash) -> Result<Outcome, ErrorReply> {
+        let Adopt { files: wanted, names, furnishings } = wanted;
+        let way = Way::Adopt { names, furnishings };
+        let adopted = checkpoint::restore(&self.life, &self.machine, (&wanted, files), way, leash);
         let Attached { pid, .. } = adopted.map_err(|error| of_checkpoint(&error))?;
         Ok(Outcome::Reply(Reply::Created { pid }))
     }

@@ -117,7 +117,7 @@ impl Server {
                 }
                 Ok(Request::Adopt(wanted)) => {
                     let files = Files::new(std::mem::take(&mut held));
-                    self.guest_request(&mut writer, |leash| self.adopt(&wanted, files, leash))?;
+                    self.guest_request(&mut writer, |leash| self.adopt(*wanted, files, leash))?;
                 }
                 Ok(Request::Checkpoint { dir }) => self.checkpoint(&dir, &mut reader, &mut writer)?,
                 Ok(request) => self.request(request, &mut writer)?,
