@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::pty::Winsize;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use supermachine_agent_protocol::WindowSize;
 
 /// What the message with the master says; callers show it at most.
 const NAME: &[u8] = b"/dev/ptmx";
@@ -46,20 +48,22 @@ pub struct Console {
 }
 
 impl Console {
-    /// What a detached process needs: a pair if it has a terminal. Connects, so that a wrong socket is known at once.
-    pub fn detached(terminal: bool, socket: Option<&Path>) -> Result<Option<Self>, ConsoleError> {
+    /// What a detached process needs: a pair if it has a terminal, of its size. Connects, so that a wrong socket is known at
+    /// once.
+    pub fn detached(terminal: Option<WindowSize>, socket: Option<&Path>) -> Result<Option<Self>, ConsoleError> {
         match (terminal, socket) {
-            (true, Some(path)) => Self::open(path).map(Some),
-            (true, None) => Err(ConsoleError::NoSocket),
-            (false, Some(_)) => Err(ConsoleError::NotNeeded),
-            (false, None) => Ok(None),
+            (Some(size), Some(path)) => Self::open(path, size).map(Some),
+            (Some(_), None) => Err(ConsoleError::NoSocket),
+            (None, Some(_)) => Err(ConsoleError::NotNeeded),
+            (None, None) => Ok(None),
         }
     }
 
-    fn open(path: &Path) -> Result<Self, ConsoleError> {
+    fn open(path: &Path, size: WindowSize) -> Result<Self, ConsoleError> {
         let connect = |source| ConsoleError::Connect { path: path.to_owned(), source };
         let socket = UnixStream::connect(path).map_err(connect)?;
-        let pair = nix::pty::openpty(None, None).map_err(|errno| ConsoleError::Open(errno.into()))?;
+        let size = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = nix::pty::openpty(&size, None).map_err(|errno| ConsoleError::Open(errno.into()))?;
         for fd in [&pair.master, &pair.slave] {
             close_in_children(fd).map_err(ConsoleError::Open)?;
         }
@@ -84,6 +88,8 @@ fn close_in_children(fd: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SIZE: Option<WindowSize> = Some(WindowSize { rows: 5, cols: 6 });
     use nix::sys::socket::{ControlMessageOwned, recvmsg};
     use std::fs::File;
     use std::io::{IoSliceMut, Read, Write};
@@ -96,7 +102,7 @@ mod tests {
         let dir = tempfile::TempDir::new().expect("a directory");
         let path = dir.path().join("console");
         let listener = UnixListener::bind(&path).expect("a socket");
-        let console = Console::detached(true, Some(&path)).expect("opens").expect("a console");
+        let console = Console::detached(SIZE, Some(&path)).expect("opens").expect("a console");
         let mut slave = File::from(console.slave.try_clone().expect("a copy"));
         console.send().expect("sends");
         let (socket, _) = listener.accept().expect("a connection");
@@ -117,9 +123,9 @@ mod tests {
 
     #[test]
     fn a_terminal_and_a_socket_belong_together() {
-        assert!(Console::detached(false, None).expect("fine").is_none());
-        assert!(matches!(Console::detached(true, None), Err(ConsoleError::NoSocket)));
-        assert!(matches!(Console::detached(false, Some(Path::new("/x"))), Err(ConsoleError::NotNeeded)));
-        assert!(matches!(Console::detached(true, Some(Path::new("/no/such"))), Err(ConsoleError::Connect { .. })));
+        assert!(Console::detached(None, None).expect("fine").is_none());
+        assert!(matches!(Console::detached(SIZE, None), Err(ConsoleError::NoSocket)));
+        assert!(matches!(Console::detached(None, Some(Path::new("/x"))), Err(ConsoleError::NotNeeded)));
+        assert!(matches!(Console::detached(SIZE, Some(Path::new("/no/such"))), Err(ConsoleError::Connect { .. })));
     }
 }

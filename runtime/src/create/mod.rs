@@ -180,7 +180,7 @@ pub fn create(root: &Root, order: &Order<'_>) -> Result<Created, CreateError> {
     let bundle = Bundle::read(order.bundle, order.config)?;
     let mut plan = planned(order, &bundle)?;
     let console = match order.terminal {
-        Terminal::Own(socket) => Console::detached(plan.terminal, socket)?,
+        Terminal::Own(socket) => Console::detached(plan.container.process.tty, socket)?,
         Terminal::Callers => None,
     };
     let parts = Parts::find()?;

@@ -35,7 +35,7 @@ pub fn restore(root: &Root, order: &Order<'_>, image: Image) -> Result<Created, 
     plan.vm.memory_mib = image.manifest.memory_mib;
     plan.volumes = volumes(&image);
     let console = match order.terminal {
-        Terminal::Own(socket) => Console::detached(plan.terminal, socket)?,
+        Terminal::Own(socket) => Console::detached(plan.container.process.tty, socket)?,
         Terminal::Callers => None,
     };
     let parts = Parts::find()?;

@@ -15,7 +15,7 @@ use crate::harness::{Container, Place, text, wait_for, with_input};
 /// A service that says when it began, in its output and in a file.
 const SERVE: &str = "echo begin; cat /proc/uptime >/tmp/begun; exec httpd -f -p 8080 -h /";
 /// What is done to a configuration.
-type Change<'a> = &'a dyn Fn(&mut Value);
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Value);
 /// Clones of one template unless the environment says another number.
 const CLONES: usize = 6;
 /// Clones that are made at the same time.
@@ -37,13 +37,13 @@ fn kept(place: &Place, kind: &str) -> Vec<Value> {
     all.into_iter().filter(|template| template["kind"] == kind).collect()
 }
 
-fn images(place: &Place) -> BTreeSet<String> {
+pub(crate) fn images(place: &Place) -> BTreeSet<String> {
     let key = |template: Value| template["key"].as_str().expect("a key").to_owned();
     kept(place, "image").into_iter().map(key).collect()
 }
 
 /// Key of the template that a container's machine came from.
-fn origin(place: &Place, id: &str) -> Option<String> {
+pub(crate) fn origin(place: &Place, id: &str) -> Option<String> {
     let record = fs::read(place.path("root").join(id).join("state.json")).expect("a record");
     let record: Value = serde_json::from_slice(&record).expect("JSON");
     record["template"].as_str().map(str::to_owned)
@@ -224,11 +224,8 @@ fn a_host_may_choose_for_all_its_containers() {
     assert!(made == 0 && said.contains("is none of auto, base, pre-exec, listener and off; auto is meant"), "{said}");
     assert_eq!(run("pre-exec", &from("base")).0, 0, "the annotation counts");
     assert_eq!(run("pre-exec", &|_| ()).0, 1);
-    let bind = |config: &mut Value| {
-        let mount = json!({"destination": "/m", "type": "bind", "source": place.path(""), "options": ["rbind"]});
-        config["mounts"].as_array_mut().expect("mounts").push(mount);
-    };
-    let (made, said) = run("pre-exec", &bind);
+    let hook = |config: &mut Value| config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+    let (made, said) = run("pre-exec", &hook);
     assert_eq!((made, said.contains("starts from the base")), (1, false), "those that cannot are no news: {said}");
     place.assert_clean();
 }
@@ -265,8 +262,22 @@ fn what_cannot_be_in_a_template_starts_from_the_base() {
         let mount = json!({"destination": "/m", "type": kind, "source": source, "options": options});
         config["mounts"].as_array_mut().expect("mounts").push(mount);
     };
-    let cases: [(Change<'_>, &str); 4] = [
-        (&|config| mount(config, "bind", &dir), "directories or files of the host are mounted in it"),
+    let cases: [(Change<'_>, &str); 5] = [
+        (
+            &|config| {
+                from("listener")(config);
+                mount(config, "bind", &dir);
+            },
+            "directories or files of the host are mounted in it",
+        ),
+        (
+            &|config| {
+                mount(config, "bind", &dir);
+                let hidden = json!({"destination": "/m/own", "type": "tmpfs", "source": "tmpfs"});
+                config["mounts"].as_array_mut().expect("mounts").push(hidden);
+            },
+            "mounted where something else is mounted or made later",
+        ),
         (&|config| mount(config, "ext4", &place.path("volume")), "it has volumes"),
         (&|config| config["annotations"]["dev.supermachine.root.disk-mib"] = json!("64"), "goes to a disk"),
         (&|config| config["hooks"] = hook.clone(), "it has hooks that run in its machine"),

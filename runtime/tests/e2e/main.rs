@@ -13,6 +13,7 @@ mod harness;
 mod hooks;
 mod images;
 mod join;
+mod kinds;
 mod layers;
 mod lifecycle;
 mod mounts;

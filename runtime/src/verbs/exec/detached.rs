@@ -48,7 +48,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> VerbError {
 
 /// Starts the relay and waits until its process runs.
 pub(super) fn start(root: &Root, globals: &Globals, args: &Args, exec: Exec) -> Result<(), VerbError> {
-    let console = Console::detached(exec.tty.is_some(), args.console_socket.as_deref())?;
+    let console = Console::detached(exec.tty, args.console_socket.as_deref())?;
     let (mut ours, theirs) = UnixStream::pair().map_err(io_error("make a connection"))?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let (stdio, session) = match &console {
