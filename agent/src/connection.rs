@@ -39,8 +39,10 @@ pub(crate) struct Context {
     pub(crate) scratch: Vec<u8>,
     /// Our hello.
     pub(crate) hello: Hello,
-    /// The guest's container, until its end was told.
+    /// The guest's container, until its end is told.
     pub(crate) container: Option<Running>,
+    /// What is left of it then. To take that apart is much work, which the host need not wait for: mostly the machine ends.
+    pub(crate) remains: Option<Running>,
     /// Set when the host asked for the end: the connection that waits for it to be answered.
     pub(crate) shutdown: Option<u64>,
 }
@@ -354,6 +356,7 @@ impl Connection {
         if cx.container.is_some() {
             return Err(unavailable("the guest has a container already"));
         }
+        cx.remains = None;
         let (container, spawned) = Running::create(self.id, spec)?;
         let group = (container.group(), container.listening(spec));
         cx.container = Some(container);
@@ -394,7 +397,9 @@ impl Connection {
 
     /// Nothing is left of the container that lived with this connection, if one did.
     fn forget_container(&self, cx: &mut Context) {
-        cx.container = cx.container.take().filter(|container| container.connection != self.id);
+        if let Some(container) = cx.container.take_if(|container| container.connection == self.id) {
+            cx.remains = Some(container);
+        }
     }
 
     /// Tells the host what is wrong and ends the conversation.

@@ -53,7 +53,14 @@ impl Server {
             orphans: HashMap::new(),
             next_id: FIRST_CONNECTION,
             max_connections: limits::max_connections(),
-            cx: Context { poller, scratch: vec![0; SCRATCH], hello: our_hello(), container: None, shutdown: None },
+            cx: Context {
+                poller,
+                scratch: vec![0; SCRATCH],
+                hello: our_hello(),
+                container: None,
+                remains: None,
+                shutdown: None,
+            },
         };
         server.announce();
         Ok(server)
@@ -171,7 +178,9 @@ impl Server {
 
     /// The first process of a container is reaped, and nobody is left to ask about it.
     fn forget_container_of(&mut self, connection: u64) {
-        self.cx.container = self.cx.container.take().filter(|container| container.connection != connection);
+        for container in [&mut self.cx.container, &mut self.cx.remains] {
+            drop(container.take_if(|container| container.connection == connection));
+        }
     }
 }
 
