@@ -67,7 +67,7 @@ pub enum CheckpointError {
 pub struct Checkpoint<'a> {
     life: &'a Lifecycle,
     // In this order: the guest runs before it is told to let its container go on.
-    vcpus_out: Option<Hold<'a>>,
+    vcpus_out: Option<Hold>,
     held: Option<Held<'a>>,
     /// What was saved besides the snapshot.
     pub saved: Saved,
@@ -196,10 +196,10 @@ pub fn restore(
     if furnishings.is_none() && !wanted.shares.is_empty() {
         return Err(ContainerError::from(BindError::SharesAgain).into());
     }
-    let hello = life.take_asleep().ok_or(CheckpointError::NotAsleep)?;
+    let (hello, ready) = life.take_asleep().ok_or(CheckpointError::NotAsleep)?;
     bind::bind_disks_again(machine, wanted, &mut files).map_err(ContainerError::from)?;
     let events = life.events().clone();
-    machine.start(&events)?;
+    machine.enter(ready)?;
     life.mark("guest entered");
     revive(life, hello, events).map_err(ContainerError::from)?;
     leash.limit(Some(ATTACH_LIMIT));

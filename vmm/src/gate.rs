@@ -92,9 +92,9 @@ pub struct Seen {
 }
 
 /// All vCPUs are out for as long as this lives; no one else's resume lets them go.
-pub struct Hold<'a>(&'a Gate);
+pub struct Hold(Arc<Gate>);
 
-impl Drop for Hold<'_> {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.0.lock().holds -= 1;
         self.0.changed.notify_all();
@@ -159,11 +159,16 @@ impl Gate {
     }
 
     /// Holds all vCPUs while the value lives; returns when none runs guest code and nothing of one is in flight.
-    pub fn hold(&self) -> Hold<'_> {
+    pub fn hold(self: &Arc<Self>) -> Hold {
         let mut state = self.lock();
         state.holds += 1;
         drop(self.wait_for_all(state));
-        Hold(self)
+        Hold(self.clone())
+    }
+
+    /// Whether vCPUs would have to wait now.
+    pub fn is_shut(&self) -> bool {
+        self.lock().waits()
     }
 
     fn wait_for_all<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -178,7 +183,7 @@ impl Gate {
     ///
     /// # Errors
     /// A vCPU's, or the machine is not whole any more.
-    pub fn save(&self, _: &Hold<'_>) -> Result<Vec<VcpuState>, GateError> {
+    pub fn save(&self, _: &Hold) -> Result<Vec<VcpuState>, GateError> {
         let mut state = self.lock();
         state.save += 1;
         state.saved.clear();

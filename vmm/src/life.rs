@@ -17,6 +17,7 @@ use crate::events::{Event, EventSender};
 use crate::identity;
 use crate::leash::Cut;
 use crate::leashes::Leashes;
+use crate::machine::Ready;
 use crate::root;
 use crate::settings::Settings;
 
@@ -51,8 +52,8 @@ pub struct Lifecycle {
     events: EventSender,
     agent: Agent,
     root_disk: Option<usize>,
-    /// What the agent said once, in a machine from a checkpoint that waits for its container's files.
-    asleep: Mutex<Option<Hello>>,
+    /// What the agent said once, in a machine that was saved with its container and waits for that one's files.
+    asleep: Mutex<Option<(Hello, Ready)>>,
 }
 
 /// A signal that cannot be delivered.
@@ -84,13 +85,13 @@ impl Lifecycle {
         }
     }
 
-    /// The machine comes from a checkpoint, and nothing of it runs before its container's files are there.
-    pub fn set_asleep(&self, hello: Hello) {
-        *self.asleep.lock().unwrap_or_else(PoisonError::into_inner) = Some(hello);
+    /// The machine was saved with its container, and nothing of it runs before that one's files are there.
+    pub fn set_asleep(&self, hello: Hello, ready: Ready) {
+        *self.asleep.lock().unwrap_or_else(PoisonError::into_inner) = Some((hello, ready));
     }
 
-    /// What the agent said once, if the machine waits for files; it does no more.
-    pub fn take_asleep(&self) -> Option<Hello> {
+    /// What the agent said once and what lets the machine run, if it waits for files; it does no more.
+    pub fn take_asleep(&self) -> Option<(Hello, Ready)> {
         self.asleep.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

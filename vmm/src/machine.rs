@@ -5,7 +5,7 @@ mod disks;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use supermachine_agent_protocol::spec::{GUEST_CID, SHARES_TAG};
 use supermachine_devices::RestoreError;
@@ -27,7 +27,7 @@ use crate::boot::{self, BootError, BootSource, Entry};
 use crate::bus::{Bus, BusError, Mapped};
 use crate::events::{Event, EventSender};
 use crate::freeze::{DevicesState, Held, MachineState, Saved, Snapshot};
-use crate::gate::Gate;
+use crate::gate::{Gate, Hold};
 use crate::kept::Keeper;
 use crate::layout;
 use crate::memory::{self, MemoryError};
@@ -291,6 +291,12 @@ fn ports(serial: &Arc<SerialPort>) -> Vec<Mapped> {
     ]
 }
 
+/// Proof that all vCPUs are on their threads, where those of a snapshot wait.
+pub struct Ready {
+    hold: Option<Hold>,
+    outcomes: Receiver<Result<(), HvError>>,
+}
+
 impl Machine {
     /// Builds the machine and loads the kernel; no vCPU runs yet.
     pub fn build(
@@ -368,10 +374,15 @@ impl Machine {
         })
     }
 
-    /// Starts all vCPUs; those of a snapshot run once the last of them and all devices have their states. One that ends
-    /// by itself sends [`Event::VcpuEnded`].
+    /// Starts all vCPUs. One that ends by itself sends [`Event::VcpuEnded`].
     pub fn start(&self, events: &EventSender) -> Result<(), MachineError> {
-        let _hold = matches!(self.begin, Begin::Saved(_)).then(|| self.gate.hold());
+        self.enter(self.ready(events)?)
+    }
+
+    /// Brings all vCPUs to their threads; those of a snapshot do not run before [`enter`](Self::enter), and do what they can
+    /// until then.
+    pub fn ready(&self, events: &EventSender) -> Result<Ready, MachineError> {
+        let hold = matches!(self.begin, Begin::Saved(_)).then(|| self.gate.hold());
         let (restored, outcomes) = channel();
         let indices = 0..self.counters.len() as u32;
         let vcpus = indices.map(|index| self.vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
@@ -397,7 +408,12 @@ impl Machine {
             };
             vcpu::spawn(vcpu, worker).map_err(|source| MachineError::Host { what: "vCPU thread", source })?;
         }
-        drop(restored);
+        Ok(Ready { hold, outcomes })
+    }
+
+    /// Lets the vCPUs of a snapshot run, once the last of them and all devices have their states.
+    pub fn enter(&self, ready: Ready) -> Result<(), MachineError> {
+        let Ready { hold, outcomes } = ready;
         if let Begin::Saved(states) = &self.begin {
             for _ in states {
                 let restored = outcomes.recv().map_err(|_| MachineError::Ended);
@@ -406,6 +422,7 @@ impl Machine {
             // Interrupts that these raise reach vCPUs that will not be overwritten any more.
             self.virtio.iter().for_each(|device| device.service());
         }
+        drop(hold);
         Ok(())
     }
 

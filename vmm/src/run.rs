@@ -132,7 +132,7 @@ pub fn run(
     signals::watch(signals, life.clone(), events.clone(), move || asking.ask_to_end())
         .map_err(host("signal thread"))?;
     match agent_hello {
-        Some(hello) if holds_container => life.set_asleep(hello),
+        Some(hello) if holds_container => life.set_asleep(hello, machine.ready(&events)?),
         hello => {
             machine.start(&events)?;
             life.mark("guest entered");

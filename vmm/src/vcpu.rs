@@ -125,6 +125,7 @@ impl Worker {
         let mut seen = Seen::default();
         if let Some(keeper) = &self.keeper {
             keeper.recall(self.index, running.vcpu.as_mut());
+            while self.gate.is_shut() && running.vcpu.ahead() {}
         }
         while self.gate.pass(self.index, &mut seen, &mut running) == Passage::Run {
             let exit = running.vcpu.run()?;

@@ -154,7 +154,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     write_whole(path, &bytes, 0o600)
 }
 
-/// Replaces `path` with `bytes`: whole, or not at all.
+/// Replaces `path` with `bytes`: whole, or not at all, whoever is killed meanwhile. A host that loses power may find neither;
+/// its containers are gone then as well.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -167,7 +168,6 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let written = || -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_data()?;
         fs::rename(&temporary, path)
     };
     written().inspect_err(|_| {

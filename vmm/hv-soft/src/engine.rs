@@ -52,6 +52,8 @@ pub(crate) struct Engine {
     page: Box<[u8; PAGE as usize]>,
     stepped: Vec<Option<Stepped>>,
     kept: Option<Kept>,
+    /// Pages of it that were looked at before the guest came to them.
+    ahead: usize,
     /// Ops that were decoded here, and those that came out of what was kept.
     decoded: usize,
     adopted: usize,
@@ -73,6 +75,7 @@ impl Engine {
             page: Box::new([0; PAGE as usize]),
             stepped: (0..STEP_CACHE).map(|_| None).collect(),
             kept: None,
+            ahead: 0,
             decoded: 0,
             adopted: 0,
             trace: Trace::new(),
@@ -197,6 +200,10 @@ impl Engine {
         if cpu.sysflags & bit::IF == 0 {
             return Some(Outcome::Exit(Exit::Halted { deadline_ns: None }));
         }
+        if self.ahead() {
+            return Some(Outcome::Continue);
+        }
+        let cpu = &mut *self.cpu;
         let deadline = cpu.lapic.deadline;
         let timeout = (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(cpu.clock.tsc())));
         let timeout = self.rest(timeout);

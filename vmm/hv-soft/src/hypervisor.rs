@@ -184,6 +184,10 @@ impl Vcpu for SoftVcpu {
         self.engine.recall(kept);
     }
 
+    fn ahead(&mut self) -> bool {
+        self.engine.ahead()
+    }
+
     fn keep(&self, least: usize, unchanged: &dyn Fn(u64) -> bool) -> Option<Vec<u8>> {
         self.engine.keep(least, unchanged)
     }

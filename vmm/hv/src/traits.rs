@@ -161,6 +161,12 @@ pub trait Vcpu {
         drop(kept);
     }
 
+    /// Does a little, some tens of microseconds, of the work on what was recalled that would otherwise be done as the guest
+    /// comes to it; says whether there may be more.
+    fn ahead(&mut self) -> bool {
+        false
+    }
+
     /// What would make the next machine faster that is restored from the state that this one was restored from; nothing
     /// where it would be less than `least` instructions, or what there was is better. `unchanged` says of the guest
     /// physical address of a page whether the page is still what it was then; of others nothing is kept.

@@ -152,12 +152,7 @@ impl Engine {
         if self.code.full() {
             self.drop_all_code();
         }
-        if !self.cpu.code_map.watched(from.number) {
-            if self.cpu.code_map.writable(from.number) {
-                self.cpu.tlb.guard(from.page, from.number);
-            }
-            self.cpu.code_map.watch(from.number, true);
-        }
+        self.watch(from);
         if let Some(number) = self.adopt(offset, from) {
             return number;
         }
@@ -166,6 +161,16 @@ impl Engine {
             return number;
         }
         self.decode(offset, from)
+    }
+
+    /// Has every change of a page noticed from here on.
+    pub(super) fn watch(&mut self, from: Source) {
+        if !self.cpu.code_map.watched(from.number) {
+            if self.cpu.code_map.writable(from.number) {
+                self.cpu.tlb.guard(from.page, from.number);
+            }
+            self.cpu.code_map.watch(from.number, true);
+        }
     }
 
     /// Decodes a block.

@@ -32,11 +32,31 @@ impl Engine {
 
     /// The block at an offset of a page, if it was kept. Takes all of the page at once.
     pub(super) fn adopt(&mut self, offset: u64, from: Source) -> Option<u32> {
-        let kept = self.kept.as_ref().filter(|_| !self.code.knows(from.number))?;
-        let page = kept.page(from.number).filter(|_| kept.modes() == self.modes())?;
+        self.adopt_page(from).then(|| self.code.find(from.number, offset))?
+    }
+
+    /// Takes the next page of what was kept before the guest comes to it; says whether there may be more.
+    pub(crate) fn ahead(&mut self) -> bool {
+        let next = self.kept.as_ref().and_then(|kept| kept.number(self.ahead));
+        let Some(number) = next.filter(|_| !self.code.full()) else { return false };
+        self.ahead += 1;
+        if let Some((page, _)) = self.cpu.ram.nth(number).filter(|_| !self.code.knows(number)) {
+            // As for a page that the guest comes to: what devices write from here on is looked for.
+            self.cpu.code_map.set_epoch(number, self.shared.board.epoch());
+            let from = Source { page, number };
+            self.watch(from);
+            self.adopt_page(from);
+        }
+        true
+    }
+
+    /// Takes a page's code if it was kept for this state of the CPU, and nothing of the page was decoded yet.
+    fn adopt_page(&mut self, from: Source) -> bool {
+        let Some(kept) = self.kept.as_ref().filter(|_| !self.code.knows(from.number)) else { return false };
+        let Some(page) = kept.page(from.number).filter(|_| kept.modes() == self.modes()) else { return false };
         self.adopted += self.code.adopt(&page, from);
         self.cpu.code_map.add_all(from.number, self.code.ranges(from.number));
-        self.code.find(from.number, offset)
+        true
     }
 
     /// What came of it, for the log.

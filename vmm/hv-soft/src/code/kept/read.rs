@@ -103,11 +103,20 @@ impl Kept {
         (*self.bytes).as_ref().len()
     }
 
+    /// The number of page `index` of those that it has.
+    pub(crate) fn number(&self, index: usize) -> Option<usize> {
+        self.entries().get(index).and_then(|entry| u32_at(entry, 0)).map(|number| number as usize)
+    }
+
+    fn entries(&self) -> &[[u8; PAGE_BYTES]] {
+        let (start, count) = self.table;
+        let table = (*self.bytes).as_ref().get(start..start + count * PAGE_BYTES);
+        table.unwrap_or_default().as_chunks::<PAGE_BYTES>().0
+    }
+
     /// The code of a page, if there is any and it is whole.
     pub(crate) fn page(&self, number: usize) -> Option<KeptPage<'_>> {
-        let all = (*self.bytes).as_ref();
-        let (start, count) = self.table;
-        let table = all.get(start..start + count * PAGE_BYTES)?.as_chunks::<PAGE_BYTES>().0;
+        let (all, table) = ((*self.bytes).as_ref(), self.entries());
         let at = table.binary_search_by_key(&number, |entry| u32_at(entry, 0).unwrap_or(0) as usize).ok()?;
         let entry = table.get(at)?;
         let (offset, bytes) = (u32_at(entry, 8)? as usize, u32_at(entry, 12)? as usize);
