@@ -16,7 +16,7 @@ use supermachine_agent_protocol::{
     Request, Signal, Window, WindowSize, encode_json,
 };
 
-use crate::container::{Group, Listening, Running};
+use crate::container::{Group, Listening, Prepared, Running};
 use crate::mount::mount;
 use crate::outbox::Outbox;
 use crate::poller::{Poller, Source, Watch};
@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) container: Option<Running>,
     /// What is left of it then. To take that apart is much work, which the host need not wait for: mostly the machine ends.
     pub(crate) remains: Option<Running>,
+    /// For the first container.
+    pub(crate) prepared: Prepared,
     /// Set when the host asked for the end: the connection that waits for it to be answered.
     pub(crate) shutdown: Option<u64>,
 }
@@ -357,7 +359,7 @@ impl Connection {
             return Err(unavailable("the guest has a container already"));
         }
         cx.remains = None;
-        let (container, spawned) = Running::create(self.id, spec)?;
+        let (container, spawned) = Running::create(self.id, spec, &mut cx.prepared)?;
         let group = (container.group(), container.listening(spec));
         cx.container = Some(container);
         self.take_over(cx, spawned, Some(group)).inspect_err(|_| cx.container = None)

@@ -53,10 +53,9 @@ fn serve(address: Address) -> Result<(), AgentError> {
     sys::drop_inheritance();
     limits::raise_own();
     // Elsewhere than in a guest the control groups are somebody's.
-    if matches!(address, Address::Vsock { .. }) {
-        container::prepare();
-    }
-    let server = Server::new(&address)?;
+    let is_guest = matches!(address, Address::Vsock { .. });
+    let prepared = if is_guest { container::prepare() } else { container::Prepared::default() };
+    let server = Server::new(&address, prepared)?;
     log::info(&format!("listening on {address}"));
     server.run()
 }

@@ -11,6 +11,7 @@ use nix::sys::utsname::uname;
 use supermachine_agent_protocol::Hello;
 
 use crate::connection::{Connection, Context, SCRATCH, Verdict};
+use crate::container::Prepared;
 use crate::error::AgentError;
 use crate::limits;
 use crate::log;
@@ -42,7 +43,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens, and starts to tell the host so.
-    pub(crate) fn new(address: &Address) -> Result<Self, AgentError> {
+    pub(crate) fn new(address: &Address, prepared: Prepared) -> Result<Self, AgentError> {
         let poller = Poller::new().map_err(AgentError::os("create an epoll instance"))?;
         let listener = address.listen().map_err(AgentError::os("listen"))?;
         let mut server = Self {
@@ -59,6 +60,7 @@ impl Server {
                 hello: our_hello(),
                 container: None,
                 remains: None,
+                prepared,
                 shutdown: None,
             },
         };

@@ -268,7 +268,8 @@ fn what_it_cannot_be_furnished_with_is_told() {
         .unwrap()
     };
     let own = MountSource::Bind { path: "/".to_owned() };
-    let cases: [(&dyn Fn(&mut Furnishings), ErrorCode); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Furnishings);
+    let cases: [(Change<'_>, ErrorCode); 4] = [
         (&|wanted| wanted.argv = vec!["nothing-like-it".to_owned()], ErrorCode::NotFound),
         (&|wanted| wanted.argv.clear(), ErrorCode::BadRequest),
         (&|wanted| wanted.mounts.push(share("/m", own.clone())), ErrorCode::BadRequest),

@@ -1,5 +1,6 @@
 //! What a container's first process does from its fork to its start: it builds the container around itself.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -25,6 +26,8 @@ pub(super) struct Build<'a> {
     pub(super) root: Tree,
     /// Its control group's directory.
     pub(super) group: &'a Path,
+    /// Its network namespace, if that was made before.
+    pub(super) network: Option<&'a File>,
 }
 
 /// Checks what can be checked before there is a child.
@@ -55,7 +58,7 @@ impl Way for Build<'_> {
         if has_user {
             namespaces::become_root()?;
         }
-        self.namespaces.finish()?;
+        self.namespaces.finish(self.network)?;
         rootfs::attach(&self.root)?;
         let root = Inside(self.root.as_fd());
         let later = mounts::mount_all(root, &spec.mounts, self.surroundings())?;

@@ -43,14 +43,24 @@ pub(crate) use furnish::views;
 pub(crate) use listening::Listening;
 use namespaces::Namespaces;
 
+/// What is ready for a container before there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// A network namespace.
+    network: Option<File>,
+}
+
 /// Makes ready what every container needs. What cannot be is made, or fails, when a container asks for it.
-pub(crate) fn prepare() {
+pub(crate) fn prepare() -> Prepared {
     if let Err(error) = cgroup::prepare() {
         log::error(&format!("cannot make the containers' control group: {error}"));
     }
     if let Err(errno) = device_rules::prepare() {
         log::error(&format!("cannot load the ordinary rules for devices: {errno}"));
     }
+    let network = namespaces::make_network();
+    let told = network.inspect_err(|error| log::error(&format!("cannot make a network namespace: {error}")));
+    Prepared { network: told.ok() }
 }
 
 /// A container that is being built, waits or runs.
@@ -72,7 +82,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Makes a container's group and root, and forks its first process, which builds the rest around itself.
-    pub(crate) fn create(connection: u64, spec: &Container) -> Step<(Self, Spawned)> {
+    pub(crate) fn create(connection: u64, spec: &Container, prepared: &mut Prepared) -> Step<(Self, Spawned)> {
         let namespaces = Namespaces::of(spec)?;
         build::check(spec)?;
         let group = Rc::new(Group::create(&spec.id)?);
@@ -80,13 +90,15 @@ impl Running {
         host::mount_all(&spec.mounts)?;
         let root = rootfs::assemble(&spec.root)?;
         let owner = Uid::from_raw(namespaces::in_guest(spec.process.user.uid, &spec.uid_mappings));
-        let place = Place { namespaces: namespaces.at_fork(), cgroup: Some(AsFd::as_fd(&*group)), owner };
-        let mut way = Build { spec, namespaces, root, group: group.path() };
+        let network = prepared.network.take_if(|_| namespaces.can_take_network());
+        let flags = namespaces.at_fork(network.as_ref());
+        let place = Place { namespaces: flags, cgroup: Some(AsFd::as_fd(&*group)), owner };
+        let mut way = Build { spec, namespaces, root, group: group.path(), network: network.as_ref() };
         let spawned = launch(&spec.process, &place, |spawned| let_it_build(spec, namespaces, spawned), &mut way)?;
         let pidfd = spawned.pidfd.try_clone().map_err(failed(|| "watch the process".to_owned()))?;
-        let namespace = |name| File::open(format!("/proc/{}/ns/{name}", spawned.pid)).ok();
-        let lasting = ["mnt", "net"].into_iter().filter_map(namespace).collect();
         drop(way);
+        let namespace = |name| File::open(format!("/proc/{}/ns/{name}", spawned.pid)).ok();
+        let lasting = [namespace("mnt"), network.or_else(|| namespace("net"))].into_iter().flatten().collect();
         let running = Self {
             connection,
             init: spawned.pid,
