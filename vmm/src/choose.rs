@@ -84,6 +84,15 @@ pub fn open(choice: Choice, cpu_model: Option<&str>) -> Result<Box<dyn Hyperviso
     Err(ChooseError::None { reasons })
 }
 
+/// [`open`] for a caller that knows that the back end passed its probe since this host booted: KVM, where it is named, is
+/// not timed again. To make a machine for that takes longer than a restore.
+pub fn open_probed(choice: Choice, cpu_model: Option<&str>) -> Result<Box<dyn Hypervisor>, ChooseError> {
+    match (choice, cpu_model) {
+        (Choice::Only(HypervisorKind::Kvm), None) => kvm_untimed().map_err(ChooseError::Refused),
+        _ => open(choice, cpu_model),
+    }
+}
+
 /// Whether a refusal is worth a word: HVF missing on Linux is not.
 fn is_native(kind: HypervisorKind) -> bool {
     match kind {
@@ -118,6 +127,16 @@ fn probe_limit() -> Duration {
 #[cfg(target_os = "linux")]
 fn kvm(limit: Duration) -> Result<Box<dyn Hypervisor>, HvError> {
     supermachine_hv_kvm::probe_within(limit).map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
+}
+
+#[cfg(target_os = "linux")]
+fn kvm_untimed() -> Result<Box<dyn Hypervisor>, HvError> {
+    supermachine_hv_kvm::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kvm_untimed() -> Result<Box<dyn Hypervisor>, HvError> {
+    kvm(Duration::ZERO)
 }
 
 #[cfg(not(target_os = "linux"))]

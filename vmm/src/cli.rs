@@ -85,6 +85,9 @@ pub struct Cli {
     /// Print the name of the back end that the machine would run on, then that of its CPU model, and end.
     #[arg(long)]
     probe: bool,
+    /// The back end was probed since this host booted, and was good: KVM is opened and not timed again.
+    #[arg(long, conflicts_with = "probe")]
+    probed: bool,
     /// CPU model that the guest sees: soft-v1 or soft-v2, on the soft back end only.
     #[arg(long, value_name = "NAME")]
     cpu_model: Option<String>,
@@ -162,6 +165,7 @@ impl From<Cli> for Settings {
             inherits_control: cli.control_fd.is_some(),
             vsock: cli.vsock,
             hypervisor: cli.hypervisor,
+            probed: cli.probed,
             cpu_model: cli.cpu_model,
             console: cli.console,
             main,

@@ -108,7 +108,10 @@ pub fn run(
     settings.check()?;
     raise_descriptor_limit();
     let signals = signals::block().map_err(host("signal mask"))?;
-    let hypervisor = choose::open(settings.hypervisor, settings.cpu_model.as_deref())?;
+    let hypervisor = match settings.probed {
+        true => choose::open_probed(settings.hypervisor, settings.cpu_model.as_deref())?,
+        false => choose::open(settings.hypervisor, settings.cpu_model.as_deref())?,
+    };
     check_origin(settings, snapshot.as_ref(), hypervisor.as_ref())?;
     mark("hypervisor chosen");
     let event_loop = EventLoop::new().map_err(host("event loop"))?;

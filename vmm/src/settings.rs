@@ -118,6 +118,8 @@ pub struct Settings {
     pub vsock: Option<PathBuf>,
     /// Back end.
     pub hypervisor: Choice,
+    /// Whether it passed its probe since this host booted, so that one that is named need not pass it again.
+    pub probed: bool,
     /// CPU model by name, where the back end has several.
     pub cpu_model: Option<String>,
     /// Whether kernel console lines go to stderr.
@@ -153,6 +155,7 @@ impl Settings {
             inherits_control: false,
             vsock: None,
             hypervisor: Choice::Auto,
+            probed: false,
             cpu_model: None,
             console: false,
             main: None,

@@ -432,14 +432,14 @@ impl Building<'_> {
             Origin::Template(Ready { template, hypervisor }) => {
                 option("--restore", template.path().into());
                 option("--hypervisor", hypervisor.into());
-                args.push("--keep".into());
+                args.extend(["--probed", "--keep"].map(OsString::from));
                 return args;
             }
             Origin::Image(base, image) => {
                 option("--restore", image.path().into());
                 option("--base", base.template.path().into());
                 option("--hypervisor", (&base.hypervisor).into());
-                args.push("--keep".into());
+                args.extend(["--probed", "--keep"].map(OsString::from));
                 return args;
             }
             Origin::Checkpoint(snapshot) => {

@@ -73,7 +73,7 @@ impl Source {
         plan.container.template = None;
         match self.image.take().map(|image| image.found.is_some()) {
             Some(true) => {
-                log::warn!("the machine cannot go on from its image template and starts from the base: {why}")
+                log::warn!("the machine cannot go on from its image template and starts from the base: {why}");
             }
             Some(false) => log::warn!("the container cannot be in a template and starts from the base: {why}"),
             None => {

@@ -134,7 +134,7 @@ impl Config {
         self.dir.path().join("control.sock")
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_supermachine-vmm");
         let mut command = match self.file_blocks {
             None => Command::new(program),
