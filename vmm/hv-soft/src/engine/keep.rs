@@ -37,6 +37,10 @@ impl Engine {
 
     /// Takes the next page of what was kept before the guest comes to it; says whether there may be more.
     pub(crate) fn ahead(&mut self) -> bool {
+        if std::mem::take(&mut self.cpu.flush_code) {
+            // Of a state before this one; what is taken now is not to be forgotten with it.
+            self.drop_all_code();
+        }
         let next = self.kept.as_ref().and_then(|kept| kept.number(self.ahead));
         let Some(number) = next.filter(|_| !self.code.full()) else { return false };
         self.ahead += 1;

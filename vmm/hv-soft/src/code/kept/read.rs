@@ -33,6 +33,8 @@ pub(crate) struct Kept {
     table: (usize, usize),
     /// Start of the pages.
     pages: usize,
+    /// The table's entries by where their pages lie.
+    by_place: Vec<u32>,
 }
 
 /// One page of it.
@@ -85,7 +87,11 @@ impl Kept {
         let (samples, rest) = head.split_at_checked(samples).ok_or("it is cut")?;
         let known = known(samples, rest.get(..handlers * HANDLER_BYTES).unwrap_or_default(), modes);
         let known = known.ok_or("its samples have other handlers here")?;
-        Ok(Kept { bytes, modes, known, table: (table, pages), pages: end })
+        let mut kept = Kept { bytes, modes, known, table: (table, pages), pages: end, by_place: Vec::new() };
+        let mut by_place: Vec<_> = (0..).zip(kept.entries()).map(|(index, entry)| (u32_at(entry, 8), index)).collect();
+        by_place.sort_unstable();
+        kept.by_place = by_place.into_iter().map(|(_, index)| index).collect();
+        Ok(kept)
     }
 
     /// The modes that it was decoded for.
@@ -103,9 +109,10 @@ impl Kept {
         (*self.bytes).as_ref().len()
     }
 
-    /// The number of page `index` of those that it has.
+    /// The number of page `index` in the order in which the guest came to them.
     pub(crate) fn number(&self, index: usize) -> Option<usize> {
-        self.entries().get(index).and_then(|entry| u32_at(entry, 0)).map(|number| number as usize)
+        let entry = self.entries().get(*self.by_place.get(index)? as usize);
+        entry.and_then(|entry| u32_at(entry, 0)).map(|number| number as usize)
     }
 
     fn entries(&self) -> &[[u8; PAGE_BYTES]] {

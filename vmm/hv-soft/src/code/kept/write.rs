@@ -95,29 +95,14 @@ pub(crate) fn write(code: &CodeCache, ram: &Ram, modes: Modes, unchanged: &dyn F
     // Short ones first: there is less to decode in all then.
     all.sort_by_key(|(_, block)| block.ops.len());
     all.iter().for_each(|(from, block)| handlers.take(*from, block, modes));
-    let (mut table, mut records) = (Vec::new(), Vec::new());
-    let mut count = 0u32;
-    for page in &pages {
-        let start = records.len();
-        let blocks = put_page(page, &handlers, &mut records);
-        if blocks == 0 {
-            continue;
-        }
-        count += 1;
-        let record = records.get(start..)?;
-        table.extend(u32::try_from(page.from.number).ok()?.to_le_bytes());
-        table.extend(blocks.to_le_bytes());
-        table.extend(u32::try_from(start).ok()?.to_le_bytes());
-        table.extend(u32::try_from(record.len()).ok()?.to_le_bytes());
-        table.extend(digest(record).to_le_bytes());
-    }
+    let (table, records) = put_pages(&pages, &handlers)?;
+    let count = u32::try_from(table.len() / PAGE_BYTES).ok()?;
     log::debug!(
         "{} handlers in {} samples of {} bytes",
         handlers.numbers.len(),
         handlers.sampled,
         handlers.samples.len()
     );
-    debug_assert_eq!(table.len(), count as usize * PAGE_BYTES);
     let Handlers { table: of_handlers, samples, numbers, .. } = handlers;
     let mut out = Vec::with_capacity(HEADER_BYTES + samples.len() + of_handlers.len() + table.len() + records.len());
     out.extend(MAGIC);
@@ -155,6 +140,30 @@ fn pages<'a>(code: &'a CodeCache, ram: &Ram, unchanged: &dyn Fn(u64) -> bool) ->
         })
     };
     numbers.into_iter().filter_map(page).collect()
+}
+
+/// The table of pages by their numbers, and their records in the order in which the guest came to them: so are they taken by
+/// who takes them ahead of time.
+fn put_pages(pages: &[Page<'_>], handlers: &Handlers) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut by_use: Vec<_> = pages.iter().collect();
+    by_use.sort_by_key(|page| page.blocks.iter().map(|block| block.placed.number).min());
+    let (mut entries, mut records) = (Vec::new(), Vec::new());
+    for page in by_use {
+        let start = records.len();
+        let blocks = put_page(page, handlers, &mut records);
+        if blocks == 0 {
+            continue;
+        }
+        let record = records.get(start..)?;
+        let mut entry = Vec::with_capacity(PAGE_BYTES);
+        for number in [page.from.number, blocks as usize, start, record.len()] {
+            entry.extend(u32::try_from(number).ok()?.to_le_bytes());
+        }
+        entry.extend(digest(record).to_le_bytes());
+        entries.push((page.from.number, entry));
+    }
+    entries.sort_unstable_by_key(|(number, _)| *number);
+    Some((entries.into_iter().flat_map(|(_, entry)| entry).collect(), records))
 }
 
 /// Adds a page's blocks: their heads, then the ops of each. Says how many there are.
