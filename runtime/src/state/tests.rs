@@ -64,8 +64,9 @@ fn who_waited_for_a_deleted_container_is_told() {
     let (_dir, root) = root();
     let (dir, held) = root.make("a").expect("makes");
     dir.write_record(&record("a")).expect("writes");
+    let found = root.find("a").expect("exists");
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| root.find("a").expect("exists").lock().map(drop));
+        let waiting = scope.spawn(|| found.lock().map(drop));
         dir.remove().expect("removes");
         drop(held);
         let result = waiting.join().expect("no panic");
