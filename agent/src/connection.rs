@@ -397,7 +397,7 @@ impl Connection {
         }
     }
 
-    /// Nothing is left of the container that lived with this connection, if one did.
+    /// No process is left of the container that lived with this connection, if one did.
     fn forget_container(&self, cx: &mut Context) {
         if let Some(container) = cx.container.take_if(|container| container.connection == self.id) {
             cx.remains = Some(container);

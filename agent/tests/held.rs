@@ -203,10 +203,12 @@ fn one_that_was_not_started_is_adopted_and_entered() {
     let mut spec = builder.spec("hostname; cat; exit 4");
     spec.process.stdin = true;
     spec.template = Some(TemplatePoint::PreExec);
+    let furnishings = spec.take_furnishings();
     let mut session = builder.create(spec);
     hold(&mut session);
     drop(session);
     let mut session = adopt(&builder, "mine");
+    furnish(&mut session, furnishings).unwrap();
     Builder::start_created(&mut session).unwrap();
     session.writer.send(FrameKind::Stdin, b"in\n").unwrap();
     session.writer.send(FrameKind::Stdin, &[]).unwrap();
@@ -281,7 +283,14 @@ fn what_it_cannot_be_furnished_with_is_told() {
         let mut session = builder.create_next(&spec);
         assert_eq!(furnish(&mut session, furnishings).map_err(|error| error.code), Err(code));
     }
-    // One that was not made for it, and one that was started.
+    // One that is held, one that got nothing, and one that was started.
+    let (spec, furnishings) = unfurnished(&builder, |_| ());
+    let mut session = builder.create_next(&spec);
+    hold(&mut session);
+    assert_eq!(furnish(&mut session, furnishings).map_err(|error| error.code), Err(ErrorCode::BadRequest));
+    drop(session);
+    let mut session = builder.create_next(&spec);
+    assert_eq!(Builder::start_created(&mut session).map_err(|error| error.code), Err(ErrorCode::BadRequest));
     let mut session = builder.create_next(&builder.spec("sleep 1000"));
     Builder::start_created(&mut session).unwrap();
     assert_eq!(furnish(&mut session, Furnishings::default()).map_err(|error| error.code), Err(ErrorCode::BadRequest));

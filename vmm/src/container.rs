@@ -192,7 +192,7 @@ fn build(
     let Create { mut container, files: names, template: order } = wanted;
     let mut files = files;
     let point = container.template;
-    let mut furnishings = (point == Some(TemplatePoint::PreExec)).then(|| container.take_furnishings());
+    let furnishings = (point == Some(TemplatePoint::PreExec)).then(|| container.take_furnishings());
     let (tty, stdin) = (container.process.tty.is_some(), container.process.stdin);
     if let (Some(size), Some(of_terminal)) = (&mut container.process.tty, terminal::size(io::stdin().as_fd())) {
         *size = of_terminal;
@@ -214,7 +214,7 @@ fn build(
         (Some(order), Some(TemplatePoint::Listener)) => life.container().order_template(machine, order),
         _ => {}
     }
-    if let Some(furnishings) = furnishings.take() {
+    if let Some(furnishings) = furnishings {
         pid = furnish(machine, &mut link, furnishings, (&names, &mut files), leash)?;
         life.mark("container furnished");
     }

@@ -291,10 +291,18 @@ fn ports(serial: &Arc<SerialPort>) -> Vec<Mapped> {
     ]
 }
 
-/// Proof that all vCPUs are on their threads, where those of a snapshot wait.
+/// Proof that all vCPUs are on their threads, where those of a snapshot wait. Without [`Machine::enter`] they wait until the
+/// machine's end.
 pub struct Ready {
     hold: Option<Hold>,
     outcomes: Receiver<Result<(), HvError>>,
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // Nothing of a machine runs that could not be entered.
+        std::mem::forget(self.hold.take());
+    }
 }
 
 impl Machine {
@@ -412,17 +420,16 @@ impl Machine {
     }
 
     /// Lets the vCPUs of a snapshot run, once the last of them and all devices have their states.
-    pub fn enter(&self, ready: Ready) -> Result<(), MachineError> {
-        let Ready { hold, outcomes } = ready;
+    pub fn enter(&self, mut ready: Ready) -> Result<(), MachineError> {
         if let Begin::Saved(states) = &self.begin {
             for _ in states {
-                let restored = outcomes.recv().map_err(|_| MachineError::Ended);
+                let restored = ready.outcomes.recv().map_err(|_| MachineError::Ended);
                 restored.and_then(|outcome| Ok(outcome?)).inspect_err(|_| self.gate.stop())?;
             }
             // Interrupts that these raise reach vCPUs that will not be overwritten any more.
             self.virtio.iter().for_each(|device| device.service());
         }
-        drop(hold);
+        drop(ready.hold.take());
         Ok(())
     }
 

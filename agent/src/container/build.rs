@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use supermachine_agent_protocol::ErrorReply;
-use supermachine_agent_protocol::container::{Container, ContainerMount, Namespace, TemplatePoint};
+use supermachine_agent_protocol::container::{Container, ContainerMount, Namespace};
 
 use super::hooks::{self, Hooks};
 use super::inside::{Inside, Missing};
@@ -28,6 +28,8 @@ pub(super) struct Build<'a> {
     pub(super) group: &'a Path,
     /// Its network namespace, if that was made before.
     pub(super) network: Option<&'a File>,
+    /// Whether its furnishings are still to come: its root stays writable until then.
+    pub(super) is_unfurnished: bool,
 }
 
 /// Checks what can be checked before there is a child.
@@ -80,15 +82,17 @@ impl Way for Build<'_> {
         paths::make_all_read_only(root, &spec.readonly_paths)?;
         paths::mask_all(root, &spec.masked_paths)?;
         later.make_read_only()?;
-        if spec.template != Some(TemplatePoint::PreExec) {
+        if !self.is_unfurnished {
             self.seal_root()?;
         }
         rootfs::enter(self.root.as_fd())?;
         self.propagate(&later)?;
         let program = Program::new(&spec.process)?;
-        program.look_up()?;
-        if spec.template == Some(TemplatePoint::PreExec) {
+        if self.is_unfurnished {
+            // It, or its directory, may be shared by the host; then it is found once that is mounted.
             program.warm();
+        } else {
+            program.look_up()?;
         }
         Ok(terminal)
     }
@@ -98,10 +102,14 @@ impl Way for Build<'_> {
         furnish::mount_all(root, mounts, views)?;
         // It may lie in one of them.
         let _ = root.find(&self.spec.process.cwd, Missing::MakeDirectory);
+        self.is_unfurnished = false;
         self.seal_root()
     }
 
     fn start(&mut self) -> Result<(), ErrorReply> {
+        if self.is_unfurnished {
+            return Err(bad_request("start: the container was not furnished"));
+        }
         if self.spec.start_hooks.is_empty() {
             return Ok(());
         }

@@ -24,14 +24,20 @@ pub(crate) fn views(wanted: &[ContainerMount]) -> Step<Vec<Tree>> {
         return Err(bad_request(format!("furnish: {count} mounts are too many, {SHARED_MOUNTS_MAX} are possible")));
     }
     mounts::check(wanted)?;
+    let numbers = wanted.iter().map(number).collect::<Step<Vec<_>>>()?;
     host::mount_all(wanted)?;
-    wanted.iter().map(view).collect()
+    wanted.iter().zip(numbers).map(|(mount, number)| view(mount, number)).collect()
 }
 
-fn view(mount: &ContainerMount) -> Step<Tree> {
-    let MountSource::Share { number } = mount.source else {
-        return Err(bad_request(format!("furnish: {:?} shows nothing of the host", mount.destination)));
-    };
+/// The number of the share that a mount shows.
+fn number(mount: &ContainerMount) -> Step<u32> {
+    match mount.source {
+        MountSource::Share { number } => Ok(number),
+        _ => Err(bad_request(format!("furnish: {:?} shows nothing of the host", mount.destination))),
+    }
+}
+
+fn view(mount: &ContainerMount, number: u32) -> Step<Tree> {
     let options = Options::parse(&mount.flags)?;
     let view = || -> nix::Result<Tree> {
         let tree = Tree::of(open_folder(host::shared(number))?.as_fd(), options.recursive_bind)?;

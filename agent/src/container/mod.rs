@@ -93,7 +93,8 @@ impl Running {
         let network = prepared.network.take_if(|_| namespaces.can_take_network());
         let flags = namespaces.at_fork(network.as_ref());
         let place = Place { namespaces: flags, cgroup: Some(AsFd::as_fd(&*group)), owner };
-        let mut way = Build { spec, namespaces, root, group: group.path(), network: network.as_ref() };
+        let is_unfurnished = spec.template == Some(TemplatePoint::PreExec);
+        let mut way = Build { spec, namespaces, root, group: group.path(), network: network.as_ref(), is_unfurnished };
         let spawned = launch(&spec.process, &place, |spawned| let_it_build(spec, namespaces, spawned), &mut way)?;
         let pidfd = spawned.pidfd.try_clone().map_err(failed(|| "watch the process".to_owned()))?;
         drop(way);

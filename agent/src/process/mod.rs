@@ -246,19 +246,20 @@ impl Process {
 
     /// Gives a container that waits for its start what it is furnished with; it is created anew, which its report says.
     pub(crate) fn furnish(&mut self, furnishings: &Furnishings) -> Step {
-        if self.ward.is_none() {
-            return Err(bad_request("furnish: the process is not a container's first"));
-        }
-        if self.hold == Hold::Adopted {
-            self.release().map_err(failed(|| "let the container go on".to_owned()))?;
-        }
-        let Life::Waiting { channel, ended_by, .. } = &self.life else {
-            return Err(bad_request("furnish: the container was started already"));
-        };
-        if ended_by.is_some() {
+        let (is_free, is_over) = (
+            matches!(self.hold, Hold::No | Hold::Adopted),
+            !matches!(self.life, Life::Waiting { ended_by: None, .. } | Life::Running { .. }),
+        );
+        match &self.life {
+            _ if self.ward.is_none() => return Err(bad_request("furnish: the process is not a container's first")),
+            _ if !is_free => return Err(bad_request("furnish: the container is held")),
             // Its exit is on its way, which says more.
-            return Ok(());
+            _ if is_over => return Ok(()),
+            Life::Waiting { .. } => {}
+            _ => return Err(bad_request("furnish: the container was started already")),
         }
+        self.release().map_err(failed(|| "let the container go on".to_owned()))?;
+        let Life::Waiting { channel, .. } = &self.life else { return Ok(()) };
         let furnished = views(&furnishings.mounts).and_then(|views| {
             let views: Vec<_> = views.iter().map(AsFd::as_fd).collect();
             channel::furnish(channel.as_fd(), furnishings, &views)
@@ -308,7 +309,7 @@ impl Process {
         self.life = next(std::mem::replace(&mut self.life, Life::Told));
     }
 
-    /// It cannot go on. A container's first process is ended before that is told, so that nothing is left of it then.
+    /// It cannot go on. A container's first process is ended before that is told, so that none of its processes is left then.
     pub(crate) fn fail(&mut self, error: ErrorReply) -> Result<(), ErrorReply> {
         if self.ward.is_none() {
             return Err(error);

@@ -212,6 +212,9 @@ fn planned(order: &Order<'_>, bundle: &Bundle) -> Result<Plan, PlanError> {
     plan::plan(bundle, &settings)
 }
 
+/// What a machine answers.
+type Answer = Result<Reply, ClientError>;
+
 /// What stays the same while a container is built.
 struct Building<'a> {
     order: &'a Order<'a>,
@@ -305,12 +308,12 @@ impl Building<'_> {
         &self,
         (plan, mut source): (&mut Plan, Source),
         host: &Host<'_>,
-        mut console: Option<Console>,
+        console: Option<Console>,
         record: &mut Record,
         undo: &mut Undo,
     ) -> Result<Launched, CreateError> {
-        // Hooks of the host and whoever has the terminal know one machine; another in its place would be strange to them.
-        let replaceable = console.is_none() && !plan.host.hooks.before_start();
+        // Hooks of the host know one machine; another in its place would be strange to them.
+        let replaceable = !plan.host.hooks.before_start();
         loop {
             let origin = source.origin();
             let (control, machine) = self.launch(plan, origin, console.as_ref(), host)?;
@@ -320,16 +323,17 @@ impl Building<'_> {
             record.vmm = Some(Vmm { pid: machine.pid, started });
             record.template = source.key();
             self.dir.write_record(record)?;
-            if let Some(console) = console.take() {
-                console.send()?;
-            }
             self.host_hooks(plan, record, undo)?;
             plan.container.hook_state = record.hook_state(Status::Creating);
-            let made = match (origin, &source.image) {
+            let answer = match (origin, &source.image) {
                 (Origin::Image(..), Some(image)) => self.adopt_in_guest(control, image, host.files),
                 (_, image) => self.create_in_guest(control, plan.container.clone(), image.as_ref(), host.files),
             };
-            let Err(error) = made else { return Ok(machine) };
+            let made = answer.and_then(|answer| self.created(answer, source.image.is_some() && replaceable));
+            let Err(error) = made else {
+                console.map_or(Ok(()), Console::send)?;
+                return Ok(machine);
+            };
             let from_template = !matches!(origin, Origin::Boot);
             let signal = undo.end_machine().filter(|_| from_template);
             match without_memory(error, signal) {
@@ -478,25 +482,24 @@ impl Building<'_> {
         container: Container,
         image: Option<&Image>,
         files: &Files,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Answer, CreateError> {
         let mut client = self.client(control, files)?;
         let create = Create { container, files: files.names(), template: image.and_then(Image::order) };
-        self.created(client.request(&Request::Create(Box::new(create))), image.is_some())
+        Ok(client.request(&Request::Create(Box::new(create))))
     }
 
     /// Has the container of an image template become this one.
-    fn adopt_in_guest(&self, control: UnixStream, image: &Image, files: &Files) -> Result<(), CreateError> {
-        let mut client = self.client(control, files)?;
-        self.created(client.request(&Request::Adopt(Box::new(image.adopt(files.names())))), true)
+    fn adopt_in_guest(&self, control: UnixStream, image: &Image, files: &Files) -> Result<Answer, CreateError> {
+        Ok(self.client(control, files)?.request(&Request::Adopt(Box::new(image.adopt(files.names())))))
     }
 
-    /// What an answer means. Whatever fails of a container that is in a template is laid to the template, unless it is its
-    /// program that fails.
-    fn created(&self, answer: Result<Reply, ClientError>, is_in_template: bool) -> Result<(), CreateError> {
+    /// What an answer means. What the guest refuses for another reason than the container's program may be laid to the image
+    /// template that it is in, or is to be in.
+    fn created(&self, answer: Answer, may_be_templates: bool) -> Result<(), CreateError> {
         match answer {
             Ok(Reply::Created { .. }) => Ok(()),
             Ok(other) => Err(self.failed(ClientError::Unexpected(Box::new(other)))),
-            Err(ClientError::Refused(reply)) if is_in_template && !reply.code.is_of_program() => {
+            Err(ClientError::Refused(reply)) if may_be_templates && !reply.code.is_of_program() => {
                 Err(CreateError::BadSnapshot(reply.message))
             }
             Err(error) => Err(self.failed(error)),

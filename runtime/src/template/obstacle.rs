@@ -9,7 +9,19 @@ use supermachine_agent_protocol::spec::SHARED_MOUNTS_MAX;
 use crate::plan::{Plan, is_within};
 
 /// Places in `/dev` that every container makes for itself once all is mounted.
-const OWN_DEVICES: [&str; 4] = ["/dev", "/dev/console", "/dev/ptmx", "/dev/pts"];
+const OWN_DEVICES: [&str; 9] = [
+    "/dev",
+    "/dev/console",
+    "/dev/core",
+    "/dev/fd",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/dev/stderr",
+    "/dev/stdin",
+    "/dev/stdout",
+];
+/// The kernel's own file systems: a path in one of them is not in the container's root, whatever links that has.
+const OF_KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// The obstacle of a plan, as the end of a sentence.
 pub(super) fn find(plan: &Plan, point: TemplatePoint) -> Option<&'static str> {
@@ -39,8 +51,19 @@ fn of_shares(container: &Container) -> Option<&'static str> {
     if namespaces.contains(&Namespace::User) {
         return Some("it has directories or files of the host mounted, and a user namespace");
     }
-    if root.propagation.as_ref().is_some_and(|name| name.contains("shared")) {
-        return Some("it has directories or files of the host mounted, and what is mounted in its root is shared");
+    if root.propagation.as_ref().is_some_and(|name| name.contains("shared") || name.contains("unbindable")) {
+        return Some(
+            "it has directories or files of the host mounted, and a propagation of its root that is for them too",
+        );
+    }
+    // Paths are compared as text, and a link in the root may make two of them one.
+    let hidden = container.masked_paths.iter().chain(&container.readonly_paths);
+    let own = mounts.iter().filter(|mount| !is_share(mount)).map(|mount| &mount.destination);
+    let in_root = |path: &String| !OF_KERNEL.iter().any(|dir| is_within(path, dir));
+    if hidden.chain(own).any(in_root) {
+        return Some(
+            "it has directories or files of the host mounted, and other things elsewhere than in /dev, /proc and /sys",
+        );
     }
     let in_the_way = mounts.iter().enumerate().any(|(place, mount)| {
         is_share(mount) && (is_covered(mount, mounts, place) || is_special(&mount.destination, container))
@@ -99,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_usual_is_no_obstacle() {
-        let own = [own("proc", "/proc", &[]), own("tmpfs", "/dev", &["nosuid"]), own("tmpfs", "/run", &["ro"])];
+        let own = [own("proc", "/proc", &[]), own("tmpfs", "/dev", &["nosuid"]), own("sysfs", "/sys", &["ro"])];
         let places = ["/etc/hosts", "/etc/resolv.conf", "/dev/shm", "/dev/termination-log", "/data", "/data/more"];
         let mounts: Vec<_> = own.into_iter().chain(places.map(share)).collect();
         assert_eq!(of_shares(&with(&mounts)), None);
@@ -107,10 +130,13 @@ mod tests {
 
     #[test]
     fn what_would_lie_on_top_of_others_is_one() {
-        let cases: [&[Value]; 9] = [
+        let cases: [&[Value]; 11] = [
             &[share("/data"), own("tmpfs", "/data/cache", &[])],
-            &[share("/run/x"), own("tmpfs", "/run", &[])],
-            &[own("tmpfs", "/run", &["ro"]), share("/run/x")],
+            // Through a link it may be the same place.
+            &[own("tmpfs", "/run", &[]), share("/var/run/x")],
+            &[share("/dev/x"), own("tmpfs", "/dev", &[])],
+            &[own("tmpfs", "/dev/shm", &["ro"]), share("/dev/shm/x")],
+            &[share("/dev/stdout")],
             &[share("/proc/sys/kernel")],
             &[share("/proc")],
             &[share("/proc/kcore")],

@@ -276,7 +276,7 @@ fn what_cannot_be_in_a_template_starts_from_the_base() {
                 let hidden = json!({"destination": "/m/own", "type": "tmpfs", "source": "tmpfs"});
                 config["mounts"].as_array_mut().expect("mounts").push(hidden);
             },
-            "mounted where something else is mounted or made later",
+            "other things elsewhere than in /dev, /proc and /sys",
         ),
         (&|config| mount(config, "ext4", &place.path("volume")), "it has volumes"),
         (&|config| config["annotations"]["dev.supermachine.root.disk-mib"] = json!("64"), "goes to a disk"),

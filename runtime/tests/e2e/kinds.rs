@@ -114,6 +114,27 @@ fn what_is_shared_with_the_host_comes_to_each_clone_by_itself() {
 }
 
 #[test]
+fn a_program_may_be_the_hosts() {
+    let place = Place::alone();
+    let dir = place.path("app");
+    fs::create_dir(&dir).expect("a directory");
+    fs::copy("/bin/busybox", dir.join("echo")).expect("busybox-static is installed (make setup)");
+    let mut origins = Vec::new();
+    for args in [["/app/echo", "one"], ["echo", "two"], ["./echo", "three"]] {
+        let (from, said) = automatic(&place, &args, &|config| {
+            let mount = json!({"destination": "/app", "type": "bind", "source": dir, "options": ["rbind", "ro"]});
+            config["mounts"].as_array_mut().expect("mounts").push(mount);
+            config["process"]["cwd"] = json!("/app");
+            config["process"]["env"] = json!(["PATH=/app"]);
+        });
+        assert_eq!(said, format!("{}\n", args[1]));
+        origins.push(from);
+    }
+    assert!(images(&place).len() == 1 && origins[2] == images(&place).pop_first(), "{origins:?}");
+    place.assert_clean();
+}
+
+#[test]
 fn one_with_a_terminal_is_a_clone_too() {
     let place = Place::alone();
     let bundle = place.bundle(&["sh", "-c", "stty size; tty; echo $OWN; exit 3"], |config| {

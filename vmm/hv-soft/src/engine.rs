@@ -54,9 +54,10 @@ pub(crate) struct Engine {
     kept: Option<Kept>,
     /// Pages of it that were looked at before the guest came to them.
     ahead: usize,
-    /// Ops that were decoded here, and those that came out of what was kept.
+    /// Ops that were decoded here, and those that came out of what was kept, when the guest came to them or before.
     decoded: usize,
     adopted: usize,
+    adopted_ahead: usize,
     trace: Trace,
     rest: Rest,
 }
@@ -78,6 +79,7 @@ impl Engine {
             ahead: 0,
             decoded: 0,
             adopted: 0,
+            adopted_ahead: 0,
             trace: Trace::new(),
             rest: Rest::new(0),
         }

@@ -32,7 +32,8 @@ impl Engine {
 
     /// The block at an offset of a page, if it was kept. Takes all of the page at once.
     pub(super) fn adopt(&mut self, offset: u64, from: Source) -> Option<u32> {
-        self.adopt_page(from).then(|| self.code.find(from.number, offset))?
+        self.adopted += self.adopt_page(from)?;
+        self.code.find(from.number, offset)
     }
 
     /// Takes the next page of what was kept before the guest comes to it; says whether there may be more.
@@ -49,22 +50,23 @@ impl Engine {
             self.cpu.code_map.set_epoch(number, self.shared.board.epoch());
             let from = Source { page, number };
             self.watch(from);
-            self.adopt_page(from);
+            self.adopted_ahead += self.adopt_page(from).unwrap_or(0);
         }
         true
     }
 
-    /// Takes a page's code if it was kept for this state of the CPU, and nothing of the page was decoded yet.
-    fn adopt_page(&mut self, from: Source) -> bool {
-        let Some(kept) = self.kept.as_ref().filter(|_| !self.code.knows(from.number)) else { return false };
-        let Some(page) = kept.page(from.number).filter(|_| kept.modes() == self.modes()) else { return false };
-        self.adopted += self.code.adopt(&page, from);
+    /// Takes a page's code if it was kept for this state of the CPU, and nothing of the page was decoded yet; gives how many ops
+    /// that are.
+    fn adopt_page(&mut self, from: Source) -> Option<usize> {
+        let kept = self.kept.as_ref().filter(|_| !self.code.knows(from.number))?;
+        let page = kept.page(from.number).filter(|_| kept.modes() == self.modes())?;
+        let adopted = self.code.adopt(&page, from);
         self.cpu.code_map.add_all(from.number, self.code.ranges(from.number));
-        true
+        Some(adopted)
     }
 
     /// What came of it, for the log.
     pub(crate) fn kept_and_decoded(&self) -> (usize, usize) {
-        (self.adopted, self.decoded)
+        (self.adopted + self.adopted_ahead, self.decoded)
     }
 }

@@ -142,8 +142,8 @@ fn pages<'a>(code: &'a CodeCache, ram: &Ram, unchanged: &dyn Fn(u64) -> bool) ->
     numbers.into_iter().filter_map(page).collect()
 }
 
-/// The table of pages by their numbers, and their records in the order in which the guest came to them: so are they taken by
-/// who takes them ahead of time.
+/// The table of pages by their numbers, and their records in the order in which this machine came to them, or took them: so
+/// are they taken by who takes them ahead of time.
 fn put_pages(pages: &[Page<'_>], handlers: &Handlers) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut by_use: Vec<_> = pages.iter().collect();
     by_use.sort_by_key(|page| page.blocks.iter().map(|block| block.placed.number).min());
