@@ -30,8 +30,8 @@ pub(crate) fn prepare(case: &mut Case, pool: &Pool) {
     use Mnemonic::*;
     let instruction = case.instruction;
     match instruction.mnemonic() {
-        // With 32-bit addresses and a count of zero Intel clears the upper halves of the registers, AMD leaves them: they
-        // are zero from the start.
+        // With 32-bit addresses and a count of zero Intel clears the upper halves of the registers, AMD leaves them: so
+        // they are zero from the start.
         _ if narrow_string(&instruction) && case.state.gpr[RCX] as u32 == 0 => {
             for register in [RCX, RSI, RDI] {
                 case.state.gpr[register] &= u64::from(u32::MAX);
@@ -49,7 +49,7 @@ pub(crate) fn prepare(case: &mut Case, pool: &Pool) {
                 case.scrubs[0] = eight_bytes(address_of(case)).unwrap_or_default();
             }
         }
-        // A near call to an address that is not canonical faults on both, but Intel has stored the return address by then.
+        // A near call to an address that is not canonical faults on both, but on Intel the return address is stored.
         Call if indirect(&instruction) && !goal(case, pool).is_some_and(address::canonical) => {
             case.scrubs[0] = eight_bytes(Some(case.state.gpr[RSP].wrapping_sub(8))).unwrap_or_default();
         }
@@ -101,8 +101,9 @@ pub(crate) fn as_intel(case: &Case, native: &Outcome, model: &Modelled) -> Model
         Scasb | Scasw | Scasd | Scasq | Cmpsb | Cmpsw | Cmpsd | Cmpsq if faults && repeated(instruction) => {
             state.rflags = case.state.rflags & STATUS_FLAGS | state.rflags & !STATUS_FLAGS;
         }
-        // The store of an MMX register that faults has set the top of the x87 stack to zero on Intel, on AMD nothing.
-        Movd | Movq | Movntq if faults && instruction.op1_register().is_mm() => top_to_zero(state),
+        // The store of an MMX register that faults has set the top of the x87 stack to zero on Intel, except MOVNTQ; on
+        // AMD it has done nothing.
+        Movd | Movq if faults && instruction.op1_register().is_mm() => top_to_zero(state),
         // What is left of a denormal that they do not change is no underflow to Intel, though that is unmasked.
         Fscale | Fprem | Fprem1 if native.state.st(0) == case.state.st(0) => no_underflow(case, state),
         // Which of several NaNs the sum is: the makers add in another order.
