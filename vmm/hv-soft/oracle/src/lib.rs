@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod forms;
 pub mod generate;
+pub mod intel;
 pub mod layout;
 pub mod lockstep;
 pub mod mask;

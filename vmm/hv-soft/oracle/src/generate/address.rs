@@ -75,6 +75,11 @@ pub(crate) fn in_window(address: u64) -> Option<usize> {
     (offset < WINDOW_LEN as u64).then_some(offset as usize)
 }
 
+/// Whether the upper bits of `address` are all like bit 47.
+pub(crate) fn canonical(address: u64) -> bool {
+    (address as i64) << 16 >> 16 == address as i64
+}
+
 /// Base of a segment in the state every case starts from.
 pub(crate) fn segment_base(segment: Register) -> u64 {
     match segment {
@@ -108,7 +113,6 @@ pub(crate) fn place(rng: &mut Rng, instruction: &mut Instruction, state: &mut Cp
         _ => Register::None,
     };
     // AMD wants the address canonical before the segment's base is added too, Intel only after: not tried.
-    let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
     let bit_string = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc);
     let apart = bit_string || canonical(address) && !canonical(address.wrapping_sub(segment_base(segment)));
     let segment = if apart { Register::None } else { segment };

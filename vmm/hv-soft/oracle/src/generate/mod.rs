@@ -1,6 +1,6 @@
 //! Makes cases: a form, its operands and prefixes, and a state in which something interesting happens.
 
-mod address;
+pub(crate) mod address;
 mod follow;
 mod operands;
 mod pool;
@@ -14,6 +14,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Encoder, FlowControl, Instruction,
 pub use pool::Pool;
 
 use crate::forms::{CpuModel, Form, may_run};
+use crate::intel;
 use crate::layout::{BATCH, Place, Site, WINDOW_LEN};
 use crate::native::{POKES, Poke};
 use crate::rng::Rng;
@@ -133,6 +134,9 @@ impl Generator {
             return None;
         }
         case.state.rip = site.start;
+        if intel::host() {
+            intel::prepare(&mut case, pool);
+        }
         if self.follow {
             follow::append(rng, &mut case, &mut self.encoder);
         }

@@ -6,6 +6,14 @@ mod floats;
 mod integers;
 mod strings;
 
+/// Whether the host is one of Intel's processors.
+pub(super) fn intel() -> bool {
+    #[allow(unused_unsafe, reason = "safe in newer compilers")]
+    // SAFETY: every x86-64 processor has leaf 0.
+    let leaf = unsafe { core::arch::x86_64::__cpuid(0) };
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
 /// A small fixed-seed generator (xorshift64*).
 pub(super) struct Random(u64);
 
