@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use supermachine_agent_protocol::ErrorCode;
-use supermachine_agent_protocol::container::{Container, Namespace};
+use supermachine_agent_protocol::container::{Container, Namespace, TemplatePoint};
 use supermachine_layers::store::StoreError;
 use supermachine_lock::Mode;
 use supermachine_vmm_api::{Client, ClientError, Create, Reply, Request, trace};
@@ -29,7 +29,9 @@ use crate::host::hooks::{self, HookError};
 use crate::host::launch::{Launch, LaunchError, Launched, Session};
 use crate::host::process;
 use crate::paths::{self, Parts, PathError};
-use crate::plan::{self, GuestArch, HostNamespace, HostVolume, Plan, PlanError, PlanSettings};
+use crate::plan::{
+    self, GuestArch, HostHooks, HostNamespace, HostVolume, MachineSource, Plan, PlanError, PlanSettings,
+};
 use crate::rootfs::{self, RootfsError};
 use crate::state::{self, Dir, ExecBase, Record, Root, StateError, Status, Vmm, VolumeRecord};
 use crate::template::image::Image;
@@ -199,6 +201,24 @@ pub fn create(root: &Root, order: &Order<'_>) -> Result<Created, CreateError> {
             Err(error)
         }
     }
+}
+
+/// Makes the `pre-exec` template for the bundle's kind, by a container that is never started. The host has no part in it: its hooks
+/// are not run, its namespaces not joined.
+pub fn bake(root: &Root, order: &Order<'_>) -> Result<(), CreateError> {
+    let bundle = Bundle::read(order.bundle, order.config)?;
+    let mut plan = planned(order, &bundle)?;
+    plan.source = Some(MachineSource::Image(TemplatePoint::PreExec));
+    (plan.host.hooks, plan.host.cgroups_path) = (HostHooks::default(), None);
+    plan.host.namespaces.clear();
+    let parts = Parts::find()?;
+    let files = Files::of_binds(&mut plan)?;
+    let (dir, _lock) = root.make(order.id)?;
+    let mut undo = Undo::new(dir.clone());
+    let building = Building { order, bundle: &bundle, parts: &parts, dir: &dir };
+    let built = building.build(plan, files, None, &mut undo);
+    undo.run();
+    built.map(drop)
 }
 
 fn planned(order: &Order<'_>, bundle: &Bundle) -> Result<Plan, PlanError> {

@@ -11,9 +11,10 @@ use clap::Subcommand;
 use supermachine_snapshot::store::{Kept, Key, Pruned, Store};
 
 use crate::bundle::Bundle;
-use crate::create::CreateError;
+use crate::create::{self, CreateError, Order, Terminal};
 use crate::paths::{self, Parts};
 use crate::plan::{self, GuestArch, PlanSettings, VmSize};
+use crate::state::Root;
 use crate::template::{self, TemplateError};
 
 use super::duration::duration;
@@ -49,9 +50,9 @@ enum Action {
         #[arg(value_name = "KEY")]
         keys: Vec<String>,
     },
-    /// Make one ahead of its first container and print its key
+    /// Make one ahead of its first container and print its key; of a bundle, that of its container's kind as well
     Bake {
-        /// The size that a container of this bundle has.
+        /// The size and the kind of a container of this bundle, with a standard input like this command's.
         #[arg(long, short, value_name = "DIR", conflicts_with_all = ["memory", "vcpus"])]
         bundle: Option<PathBuf>,
         /// RAM of the machine in MiB.
@@ -70,12 +71,10 @@ pub fn run(args: &Args) -> Result<u8, VerbError> {
         Action::List { format } => (0, listing::text(&store()?.list().map_err(TemplateError::from)?, *format)),
         Action::Prune { older_than } => (0, pruned(&store()?.prune(*older_than).map_err(TemplateError::from)?)),
         Action::Verify { keys } => verify(&store()?, keys)?,
-        Action::Bake { bundle, memory, vcpus } => {
-            let size = match bundle {
-                Some(bundle) => size_of(bundle)?,
-                None => VmSize { vcpus: *vcpus, memory_mib: *memory },
-            };
-            (0, bake(size)?)
+        Action::Bake { bundle: None, memory, vcpus } => (0, bake(VmSize { vcpus: *vcpus, memory_mib: *memory })?),
+        Action::Bake { bundle: Some(bundle), .. } => {
+            let base = bake(size_of(bundle)?)?;
+            (0, base + &bake_kind(&store()?, bundle)?)
         }
     };
     io::stdout().write_all(text.as_bytes()).map_err(|source| VerbError::Io { what: "print the templates", source })?;
@@ -133,6 +132,31 @@ fn bake(size: VmSize) -> Result<String, VerbError> {
     let parts = Parts::find().map_err(CreateError::from)?;
     let ready = template::find_or_bake(&parts, size, template::verdict(&parts))?;
     Ok(format!("{}\n", ready.template.key()))
+}
+
+/// Makes the template of a bundle's kind; gives its key, or nothing where it was there, or its container cannot be in one, for
+/// a reason that is in the log.
+fn bake_kind(store: &Store, bundle: &Path) -> Result<String, VerbError> {
+    let keys = || store.list().map(|all| all.into_iter().map(|entry| entry.key).collect::<Vec<_>>());
+    let io_error = |source| VerbError::Io { what: "make a directory for a container", source };
+    let before = keys().map_err(TemplateError::from)?;
+    // Of its own: what is there for a moment is nobody's container.
+    let dir = tempfile::TempDir::new_in(paths::data_dir()).map_err(io_error)?;
+    let root = Root::new(dir.path().to_owned());
+    // Its control group has this name.
+    let id = format!("template-{}", std::process::id());
+    let order = Order {
+        id: &id,
+        bundle,
+        config: None,
+        terminal: Terminal::Callers,
+        pid_file: None,
+        systemd_cgroup: false,
+        rootless: !nix::unistd::geteuid().is_root(),
+    };
+    create::bake(&root, &order)?;
+    let made = keys().map_err(TemplateError::from)?.into_iter().filter(|key| !before.contains(key));
+    Ok(made.map(|key| format!("{key}\n")).collect())
 }
 
 /// How large the machine of a bundle's container is.

@@ -1,5 +1,6 @@
 //! Containers of a kind: from the third on they start from a template that the second one made.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
@@ -50,6 +51,25 @@ fn the_second_of_a_kind_makes_a_template_and_the_third_starts_from_it() {
         assert!(done.status != 0 && done.stderr.contains(word), "{done:?}");
         assert!(!done.stderr.contains("template"), "{}", done.stderr);
     }
+    place.assert_clean();
+}
+
+#[test]
+fn a_kind_can_be_made_ahead() {
+    let place = Place::alone();
+    let hook = place.path("hook-ran");
+    let bundle = place.bundle(&["echo", "made ahead"], |config| {
+        config["annotations"] = of_kind();
+        config["hooks"] = json!({"prestart": [{"path": "/bin/touch", "args": ["touch", hook]}]});
+    });
+    let said = place.good(&["templates", "bake", "--bundle", text(&bundle)]);
+    let [base, key] = said.lines().collect::<Vec<_>>()[..] else { panic!("two keys expected: {said}") };
+    assert_eq!(images(&place), BTreeSet::from([key.to_owned()]));
+    assert!(!hook.exists(), "no hook is run for it");
+    assert_eq!(place.good(&["templates", "bake", "--bundle", text(&bundle)]), format!("{base}\n"), "it is there");
+    place.assert_clean();
+    let (from, said) = automatic(&place, &["echo", "first"], &|_| ());
+    assert_eq!((from.as_deref(), said.as_str()), (Some(key), "first\n"));
     place.assert_clean();
 }
 
