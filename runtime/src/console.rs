@@ -87,14 +87,16 @@ fn close_in_children(fd: &OwnedFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    const SIZE: Option<WindowSize> = Some(WindowSize { rows: 5, cols: 6 });
-    use nix::sys::socket::{ControlMessageOwned, recvmsg};
     use std::fs::File;
     use std::io::{IoSliceMut, Read, Write};
     use std::os::fd::FromRawFd;
     use std::os::unix::net::UnixListener;
+
+    use nix::sys::socket::{ControlMessageOwned, recvmsg};
+
+    use super::*;
+
+    const SIZE: Option<WindowSize> = Some(WindowSize { rows: 5, cols: 6 });
 
     #[test]
     #[expect(unsafe_code, reason = "a received descriptor is a number")]

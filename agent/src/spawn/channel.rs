@@ -93,8 +93,7 @@ pub(crate) fn go(ours: BorrowedFd<'_>) -> nix::Result<()> {
 /// Gives the child what its container is furnished with, and a view for each of its mounts. It reports again.
 pub(crate) fn furnish(ours: BorrowedFd<'_>, furnishings: &Furnishings, views: &[BorrowedFd<'_>]) -> Step {
     // In a file: an environment may be longer than a message.
-    let mut file = write_down(furnishings).map_err(failed(|| "cannot write the furnishings down".to_owned()))?;
-    file.rewind().map_err(failed(|| "cannot write the furnishings down".to_owned()))?;
+    let file = write_down(furnishings).map_err(failed(|| "cannot write the furnishings down".to_owned()))?;
     let fds: Vec<RawFd> = [file.as_fd()].iter().chain(views).map(AsRawFd::as_raw_fd).collect();
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let rights = [ControlMessage::ScmRights(&fds)];
@@ -105,6 +104,7 @@ pub(crate) fn furnish(ours: BorrowedFd<'_>, furnishings: &Furnishings, views: &[
 fn write_down(furnishings: &Furnishings) -> io::Result<File> {
     let mut file = File::from(memfd_create("furnishings", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(furnishings)?)?;
+    file.rewind()?;
     Ok(file)
 }
 

@@ -34,8 +34,8 @@ use crate::plan::{
 };
 use crate::rootfs::{self, RootfsError};
 use crate::state::{self, Dir, ExecBase, Record, Root, StateError, Status, Vmm, VolumeRecord};
+use crate::template;
 use crate::template::image::Image;
-use crate::template::{self, Ready};
 use crate::time::rfc3339_nanos;
 
 pub use restore::restore;
@@ -180,27 +180,14 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> CreateError {
 /// Creates a container.
 pub fn create(root: &Root, order: &Order<'_>) -> Result<Created, CreateError> {
     let bundle = Bundle::read(order.bundle, order.config)?;
-    let mut plan = planned(order, &bundle)?;
+    let plan = planned(order, &bundle)?;
     let console = match order.terminal {
         Terminal::Own(socket) => Console::detached(plan.container.process.tty, socket)?,
         Terminal::Callers => None,
     };
-    let parts = Parts::find()?;
-    let files = Files::of_binds(&mut plan)?;
-    plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let (dir, lock) = root.make(order.id)?;
-    let mut undo = Undo::new(dir.clone());
-    let building = Building { order, bundle: &bundle, parts: &parts, dir: &dir };
-    match building.build(plan, files, console, &mut undo) {
-        Ok((record, machine)) => {
-            undo.forget();
-            Ok(Created { dir, record, machine, lock })
-        }
-        Err(error) => {
-            undo.run();
-            Err(error)
-        }
-    }
+    let (created, undo) = built(root, order, &bundle, plan, console)?;
+    undo.forget();
+    Ok(created)
 }
 
 /// Makes the `pre-exec` template for the bundle's kind, by a container that is never started. The host has no part in it: its hooks
@@ -211,14 +198,32 @@ pub fn bake(root: &Root, order: &Order<'_>) -> Result<(), CreateError> {
     plan.source = Some(MachineSource::Image(TemplatePoint::PreExec));
     (plan.host.hooks, plan.host.cgroups_path) = (HostHooks::default(), None);
     plan.host.namespaces.clear();
+    let (_created, undo) = built(root, order, &bundle, plan, None)?;
+    undo.run();
+    Ok(())
+}
+
+/// Builds the container of a plan; gives what takes it back as well. Whatever fails, nothing is left.
+fn built(
+    root: &Root,
+    order: &Order<'_>,
+    bundle: &Bundle,
+    mut plan: Plan,
+    console: Option<Console>,
+) -> Result<(Created, Undo), CreateError> {
     let parts = Parts::find()?;
     let files = Files::of_binds(&mut plan)?;
-    let (dir, _lock) = root.make(order.id)?;
+    plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let (dir, lock) = root.make(order.id)?;
     let mut undo = Undo::new(dir.clone());
-    let building = Building { order, bundle: &bundle, parts: &parts, dir: &dir };
-    let built = building.build(plan, files, None, &mut undo);
-    undo.run();
-    built.map(drop)
+    let building = Building { order, bundle, parts: &parts, dir: &dir };
+    match building.build(plan, files, console, &mut undo) {
+        Ok((record, machine)) => Ok((Created { dir, record, machine, lock }, undo)),
+        Err(error) => {
+            undo.run();
+            Err(error)
+        }
+    }
 }
 
 fn planned(order: &Order<'_>, bundle: &Bundle) -> Result<Plan, PlanError> {
@@ -453,15 +458,14 @@ impl Building<'_> {
             option("--view-fd", number(&VIEW_FD));
         }
         match origin {
-            Origin::Template(Ready { template, hypervisor }) => {
-                option("--restore", template.path().into());
-                option("--hypervisor", hypervisor.into());
-                args.extend(["--probed", "--keep"].map(OsString::from));
-                return args;
-            }
-            Origin::Image(base, image) => {
-                option("--restore", image.path().into());
-                option("--base", base.template.path().into());
+            Origin::Template(base) | Origin::Image(base, _) => {
+                let base_dir = base.template.path();
+                if let Origin::Image(_, image) = origin {
+                    option("--restore", image.path().into());
+                    option("--base", base_dir.into());
+                } else {
+                    option("--restore", base_dir.into());
+                }
                 option("--hypervisor", (&base.hypervisor).into());
                 args.extend(["--probed", "--keep"].map(OsString::from));
                 return args;

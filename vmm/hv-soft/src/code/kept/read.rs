@@ -109,7 +109,7 @@ impl Kept {
         (*self.bytes).as_ref().len()
     }
 
-    /// The number of page `index` in the order in which the guest came to them.
+    /// The number of page `index` in the order in which its writer came to them or took them.
     pub(crate) fn number(&self, index: usize) -> Option<usize> {
         let entry = self.entries().get(*self.by_place.get(index)? as usize);
         entry.and_then(|entry| u32_at(entry, 0)).map(|number| number as usize)
