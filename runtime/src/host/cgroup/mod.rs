@@ -85,6 +85,16 @@ pub struct Cgroup {
     places: Vec<Place>,
 }
 
+/// Ways for one process into a group, none of which waits for the rest of the host: to write a process id into `cgroup.procs`
+/// has the kernel wait for an RCU grace period, up to 15 ms.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// The directory of version 2, into which a process can be forked (`CLONE_INTO_CGROUP`).
+    pub unified: Option<File>,
+    /// The file `tasks` of each hierarchy of version 1. A process of one thread that writes 0 there is in the group.
+    pub tasks: Vec<(PathBuf, File)>,
+}
+
 impl Cgroup {
     /// Sets limits, new or changed. For a new container that is the last step of its making: the boot of its machine is
     /// not slowed down by them, and the vmm has its devices open.
@@ -95,25 +105,39 @@ impl Cgroup {
         self.places.iter().try_for_each(|place| place.set(limits))
     }
 
-    /// Its directory, open, where all of it is one group of version 2, into which a process can be forked.
-    pub fn only_unified(&self) -> Option<File> {
-        match &self.places[..] {
-            [place] if place.controllers.is_empty() => File::open(&place.folder).ok(),
-            _ => None,
+    /// Opens the ways in for a process that is about to be forked.
+    ///
+    /// # Errors
+    /// The first hierarchy that lets nobody in.
+    pub fn doors(&self) -> Result<Doors, CgroupError> {
+        let mut doors = Doors::default();
+        for place in &self.places {
+            if place.controllers.is_empty() {
+                doors.unified = File::open(&place.folder).ok();
+            } else {
+                let path = place.folder.join("tasks");
+                let opened = fs::OpenOptions::new().write(true).open(&path);
+                let file = opened.map_err(|source| Self::cannot_add(path.clone(), source))?;
+                doors.tasks.push((path, file));
+            }
         }
+        Ok(doors)
     }
 
-    /// Moves a process in.
-    pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
-        for place in &self.places {
+    /// Moves a process into the group of version 2, if there is one. The kernel waits for an RCU grace period meanwhile.
+    ///
+    /// # Errors
+    /// It does not take the process.
+    pub fn add_unified(&self, pid: u32) -> Result<(), CgroupError> {
+        self.places.iter().filter(|place| place.controllers.is_empty()).try_for_each(|place| {
             let path = place.folder.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Io {
-                what: "add a process",
-                path,
-                source,
-            })?;
-        }
-        Ok(())
+            fs::write(&path, pid.to_string()).map_err(|source| Self::cannot_add(path.clone(), source))
+        })
+    }
+
+    /// The error of a process that a hierarchy does not take, at one of its files.
+    pub fn cannot_add(path: PathBuf, source: io::Error) -> CgroupError {
+        CgroupError::Io { what: "add a process", path, source }
     }
 
     /// The processes in it.

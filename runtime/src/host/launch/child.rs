@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
     pub(super) cwd: CString,
+    /// `tasks` of the control groups of version 1 to be in.
+    pub(super) tasks: Vec<RawFd>,
     /// Namespaces to join, in order: descriptor and clone flag.
     pub(super) joins: Vec<(RawFd, i32)>,
     /// New namespaces: index in the configuration and clone flag.
@@ -56,6 +58,8 @@ pub(super) enum Stage {
     Program = 7,
     /// The root of its mount namespace. Not a failure.
     View = 8,
+    /// Entering a control group; the index is the plan's.
+    Cgroup = 9,
 }
 
 impl Stage {
@@ -70,11 +74,12 @@ impl Stage {
             Self::Cwd => "enter its working directory",
             Self::Program => "execute it",
             Self::View => "mount a root for others",
+            Self::Cgroup => "enter a control group",
         }
     }
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage::Join,
     Stage::Unshare,
     Stage::Descriptors,
@@ -83,6 +88,7 @@ const STAGES: [Stage; 8] = [
     Stage::Cwd,
     Stage::Program,
     Stage::View,
+    Stage::Cgroup,
 ];
 
 /// What the child tells its parent.
@@ -185,6 +191,12 @@ fn become_vmm(
             unsafe { libc::close(fd) };
         }
         wait_for(go);
+        for (index, tasks) in (0..).zip(&plan.tasks) {
+            // Before namespaces: in a cgroup namespace of its own the group is the top.
+            // SAFETY: writes one byte of a constant.
+            let count = unsafe { libc::write(*tasks, c"0".as_ptr().cast(), 1) };
+            check(if count == 1 { 0 } else { -1 }, Stage::Cgroup, index)?;
+        }
         if plan.session != Session::Inherit {
             // SAFETY: takes no memory.
             check(unsafe { libc::setsid() }, Stage::Session, 0)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns};
 use supermachine_agent_protocol::container::Namespace;
 
-use super::cgroup::{Cgroup, CgroupError};
+use super::cgroup::{Cgroup, CgroupError, Doors};
 use super::process::Process;
 use crate::plan::HostNamespace;
 use child::{Note, Pipes, Plan, Stage};
@@ -134,20 +134,18 @@ impl Launch<'_> {
     pub fn start(&self) -> Result<Launched, LaunchError> {
         let step = |what| move |source| self.step(what, source);
         let joins = self.open_joins()?;
-        let plan = self.plan(&joins).map_err(step("prepare its arguments"))?;
+        let doors = self.cgroup.map(Cgroup::doors).transpose()?.unwrap_or_default();
+        let plan = self.plan(&joins, &doors).map_err(step("prepare its arguments"))?;
         let (report, report_end) = io::pipe().map_err(step("open a pipe"))?;
         let (go_end, go) = io::pipe().map_err(step("open a pipe"))?;
         let of_parent = [go.as_raw_fd(), report.as_raw_fd()];
         let pipes = Pipes { go: go_end.as_raw_fd(), report: report_end.as_raw_fd(), of_parent };
-        let Child { pid, is_in_cgroup } = self.clone_child(&plan, &joins, pipes)?;
+        let Child { pid, is_in_unified } = self.clone_child(&plan, &joins, pipes, doors.unified.as_ref())?;
         drop((go_end, report_end));
         let child = Unreaped { pid };
         let process = Process::open(pid).map_err(step("watch it"))?;
-        let cgroup = self.cgroup.filter(|_| !is_in_cgroup);
-        // In a cgroup namespace of its own the group is the top, if it is in the group when that is made.
-        let at_once = cgroup.filter(|_| self.namespaces.iter().any(|namespace| namespace.kind == Namespace::Cgroup));
-        if let Some(cgroup) = at_once {
-            cgroup.add(pid)?;
+        if let Some(cgroup) = self.cgroup.filter(|_| !is_in_unified) {
+            cgroup.add_unified(pid)?;
         }
         if let Some(score) = self.oom_score_adj
             && let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
@@ -155,12 +153,7 @@ impl Launch<'_> {
             log::debug!("oom_score_adj of the vmm stays as it is: {error}");
         }
         self.let_go(go)?;
-        // To move a process takes the kernel up to 12 ms, for it waits for an RCU grace period. The vmm starts meanwhile:
-        // nothing of the container is in it before this process gives it the container.
-        if let (Some(cgroup), None) = (cgroup, at_once) {
-            cgroup.add(pid)?;
-        }
-        self.hear(report, &joins)?;
+        self.hear(report, &joins, &doors)?;
         std::mem::forget(child);
         Ok(Launched { pid, process })
     }
@@ -175,14 +168,19 @@ impl Launch<'_> {
     }
 
     /// Hears how it went, once it is the vmm or has ended.
-    fn hear(&self, mut report: io::PipeReader, joins: &[Join]) -> Result<(), LaunchError> {
+    fn hear(&self, mut report: io::PipeReader, joins: &[Join], doors: &Doors) -> Result<(), LaunchError> {
         let mut notes = Vec::new();
         report.read_to_end(&mut notes).map_err(|source| self.step("hear from it", source))?;
         for note in notes.chunks_exact(Note::LEN).filter_map(Note::from_bytes) {
             let source = io::Error::from_raw_os_error(note.errno);
-            match (note.stage, joins.get(usize::from(note.index))) {
+            let index = usize::from(note.index);
+            match (note.stage, joins.get(index)) {
+                (Stage::Cgroup, _) => {
+                    let path = doors.tasks.get(index).map(|(path, _)| path.clone()).unwrap_or_default();
+                    return Err(Cgroup::cannot_add(path, source).into());
+                }
                 (Stage::Unshare, _) => {
-                    let kind = self.namespaces.get(usize::from(note.index)).map_or("?", |n| kind_of(n.kind).1);
+                    let kind = self.namespaces.get(index).map_or("?", |n| kind_of(n.kind).1);
                     log::warn!("the vmm shares the caller's {kind} namespace, it can have none of its own: {source}");
                 }
                 (Stage::View, _) => {
@@ -210,7 +208,7 @@ impl Launch<'_> {
         Ok(joins)
     }
 
-    fn plan(&self, joins: &[Join]) -> io::Result<Plan> {
+    fn plan(&self, joins: &[Join], doors: &Doors) -> io::Result<Plan> {
         let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::other);
         let program = c_string(self.program.as_os_str())?;
         let args = self.args.iter().map(|arg| c_string(arg));
@@ -228,6 +226,7 @@ impl Launch<'_> {
             program,
             env: env.collect::<io::Result<_>>()?,
             cwd: c_string(self.cwd.as_os_str())?,
+            tasks: doors.tasks.iter().map(|(_, file)| file.as_raw_fd()).collect(),
             joins: joins.iter().map(|join| (join.file.as_raw_fd(), flag(join.kind))).collect(),
             view: self.view.map(view_options).transpose()?,
             new_namespaces: new.into_iter().map(|(index, namespace)| (small(index), flag(namespace.kind))).collect(),
@@ -236,15 +235,20 @@ impl Launch<'_> {
         })
     }
 
-    /// Forks into the pid namespace asked for, and into the control group where that is one step.
-    fn clone_child(&self, plan: &Plan, joins: &[Join], pipes: Pipes) -> Result<Child, LaunchError> {
-        let group = self.cgroup.and_then(Cgroup::only_unified);
+    /// Forks into the pid namespace asked for, and into the control group of version 2.
+    fn clone_child(
+        &self,
+        plan: &Plan,
+        joins: &[Join],
+        pipes: Pipes,
+        group: Option<&File>,
+    ) -> Result<Child, LaunchError> {
         let fork = |flags| {
             let born_in = |group: &File| child::fork_into(plan, flags, pipes, Some(group.as_raw_fd())).ok();
-            match group.as_ref().and_then(born_in) {
-                Some(pid) => Ok(Child { pid, is_in_cgroup: true }),
+            match group.and_then(born_in) {
+                Some(pid) => Ok(Child { pid, is_in_unified: true }),
                 // An older kernel, or a group that takes nobody: then moving it there tells why.
-                None => child::fork_into(plan, flags, pipes, None).map(|pid| Child { pid, is_in_cgroup: false }),
+                None => child::fork_into(plan, flags, pipes, None).map(|pid| Child { pid, is_in_unified: false }),
             }
         };
         let cannot = |source| self.step("fork", source);
@@ -288,7 +292,7 @@ fn small(index: usize) -> u8 {
 #[derive(Debug, Clone, Copy)]
 struct Child {
     pid: u32,
-    is_in_cgroup: bool,
+    is_in_unified: bool,
 }
 
 /// A child that is killed and reaped unless it is given on.

@@ -188,7 +188,7 @@ fn a_group_of_version_2_alone_is_where_it_is_born() {
     let mut json = serde_json::to_value(&all).unwrap();
     json["places"].as_array_mut().unwrap().retain(|place| place["controllers"].as_array().unwrap().is_empty());
     let unified: Cgroup = serde_json::from_value(json).unwrap();
-    if unified.only_unified().is_none() {
+    if unified.doors().unwrap().unified.is_none() {
         all.remove().unwrap();
         return eprintln!("skipped: this host has no control groups of version 2; mount a cgroup2 somewhere");
     }
@@ -201,16 +201,32 @@ fn a_group_of_version_2_alone_is_where_it_is_born() {
 /// Whoever starts it may give it something to do once `start` has returned.
 #[test]
 fn it_is_in_its_control_group_when_it_was_started() {
-    let Some((name, cgroup)) = group("late") else { return };
+    let Some((_, cgroup)) = group("late") else { return };
     let null = File::open("/dev/null").unwrap();
     let args = [OsString::from("1000")];
     let launch = Launch { cgroup: Some(&cgroup), ..bare("/bin/sleep", &args, &null) };
     let launched = launch.start().unwrap();
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", launched.pid)).unwrap();
+    let folders: Vec<_> = cgroup.folders().map(|(_, folder)| folder.to_owned()).collect();
+    let is_in = |folder: &PathBuf| {
+        let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+        processes.lines().any(|line| line == launched.pid.to_string())
+    };
+    let missing: Vec<_> = folders.iter().filter(|folder| !is_in(folder)).collect();
     drop(Unreaped { pid: launched.pid });
     cgroup.remove().unwrap();
-    let folders = cgroup.folders().count();
-    assert!(folders > 0 && text.matches(&name).count() >= folders.min(2), "{text}");
+    assert!(!folders.is_empty() && missing.is_empty(), "{missing:?} of {folders:?}");
+}
+
+#[test]
+fn a_control_group_that_takes_nobody_is_named() {
+    let Some((_, cgroup)) = group("gone") else { return };
+    let folder = cgroup.folders().find(|(controller, _)| !controller.is_empty()).map(|(_, folder)| folder.to_owned());
+    cgroup.remove().unwrap();
+    let Some(folder) = folder else { return eprintln!("skipped: this host has no control groups of version 1") };
+    let null = File::open("/dev/null").unwrap();
+    let launch = Launch { cgroup: Some(&cgroup), ..bare("/bin/true", &[], &null) };
+    let error = launch.start().unwrap_err().to_string();
+    assert_eq!(error, format!("control group {}: cannot add a process", folder.join("tasks").display()));
 }
 
 #[test]
@@ -218,7 +234,7 @@ fn a_child_whose_parent_dies_before_it_may_go_ends() {
     let null = File::open("/dev/null").unwrap();
     let args = [OsString::from("1000")];
     let launch = bare("/bin/sleep", &args, &null);
-    let plan = launch.plan(&[]).unwrap();
+    let plan = launch.plan(&[], &Doors::default()).unwrap();
     let ((report, report_end), (go_end, go)) = (io::pipe().unwrap(), io::pipe().unwrap());
     let of_parent = [go.as_raw_fd(), report.as_raw_fd()];
     let pipes = Pipes { go: go_end.as_raw_fd(), report: report_end.as_raw_fd(), of_parent };
