@@ -38,3 +38,6 @@ pub const PAGE_SIZES: [u32; 3] = [4096, 16384, 65536];
 pub const FULL_RUNS_MAX: usize = 4096;
 /// Runs that a writer leaves in a diff: each is one mapping at restore, some 4 µs. Closer ones are joined until they are no more.
 pub const DIFF_RUNS_MAX: usize = 512;
+/// A writer of a diff joins runs with at most so many bytes between them. A container's diff has a third of the runs then, and
+/// half as many pages more, which its machines no longer share with the base's.
+pub const DIFF_GAP_BYTES: u64 = 32 << 10;

@@ -20,7 +20,7 @@ pub(crate) struct Saved {
 }
 
 /// Writes the pages of `present` that are not zero to `file`, which is empty. A diff keeps zero pages in its runs; its runs are all
-/// of `present`, joined over pages between them until they are few.
+/// of `present`, joined over pages between them where those are few, and until the runs are.
 pub(crate) fn save(
     file: &File,
     regions: &[Region],
@@ -32,7 +32,7 @@ pub(crate) fn save(
     ram::check(regions, page_bytes)?;
     let mut runs = ram::runs(regions, page_bytes, present)?;
     if diff {
-        runs = Run::at_most(runs, spec::DIFF_RUNS_MAX, page_bytes);
+        runs = Run::at_most(Run::joined(runs, spec::DIFF_GAP_BYTES), spec::DIFF_RUNS_MAX, page_bytes);
     }
     let ram_bytes = ram::total(regions);
     file.set_len(ram_bytes.saturating_add(spec::TRAILER_BYTES as u64)).map_err(io_error("size", spec::MEMORY_FILE))?;

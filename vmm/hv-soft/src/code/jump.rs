@@ -10,32 +10,42 @@ const SIZE: usize = 16384;
 const PAGES: usize = 65536;
 /// User and supervisor code never share an entry: this bit of the (canonical) address tells them apart.
 const USER: u64 = 1 << 62;
-/// Flipped in the tag of an entry whose translation was dropped. The tag is not canonical then, so nothing finds it.
-const STALE: u64 = 1 << 55;
-/// Bit 54 and, in an entry that is not stale, bit 55 of a tag are equal.
-const BELOW_STALE: u64 = 1 << 54;
+/// Flipped in the tag of an entry as long as its translation holds. Without it the tag is canonical, as no address that is
+/// looked for is then, so nothing finds a stale entry but [`JumpCache::recall`].
+const FRESH: u64 = 1 << 55;
+/// Bit 54 and, in an entry that is stale, bit 55 of a tag are equal.
+const BELOW_FRESH: u64 = 1 << 54;
 /// Set in keys of links between pages while user code runs, for which there are none.
 const NO_LINKS: u64 = 1;
 /// What is added to the keys when translations of global code change, so that no older link holds.
 const KEY_STEP: u64 = 2;
-/// The tag of an entry that was never used.
-const EMPTY: u64 = STALE;
+/// The tag of an entry that was never used: a stale one.
+const EMPTY: u64 = 0;
 
+/// Two words: the tag; the block's complement, and above it the number of the block's page among all pages of RAM. So zeroes
+/// are no entry.
 #[derive(Clone, Copy)]
 struct Entry {
     tag: u64,
     block: u32,
-    /// Number of the block's page among all pages of RAM.
     page: u32,
 }
 
-const NO_ENTRY: Entry = Entry { tag: EMPTY, block: NO_BLOCK, page: 0 };
-
 impl Entry {
-    fn make_stale(&mut self) {
-        if (self.tag & STALE == 0) == (self.tag & BELOW_STALE == 0) {
-            self.tag ^= STALE;
-        }
+    #[inline(always)]
+    fn of([tag, rest]: [u64; 2]) -> Self {
+        Entry { tag, block: !(rest as u32), page: (rest >> 32) as u32 }
+    }
+
+    #[inline(always)]
+    fn words(self) -> [u64; 2] {
+        [self.tag, u64::from(!self.block) | u64::from(self.page) << 32]
+    }
+}
+
+fn make_stale([tag, _]: &mut [u64; 2]) {
+    if (*tag & FRESH == 0) != (*tag & BELOW_FRESH == 0) {
+        *tag ^= FRESH;
     }
 }
 
@@ -57,7 +67,10 @@ const NO_RETURN: Return = Return { tag: EMPTY, block: NO_BLOCK, end: NO_BLOCK };
 
 /// Direct-mapped cache. When the TLB is flushed, entries are not lost: they only have to be looked at again.
 pub(crate) struct JumpCache {
-    entries: [Entry; SIZE],
+    /// [`Entry`]s, which begin as zeroes: memory that is not used takes none.
+    entries: Box<[[u64; 2]; SIZE]>,
+    /// Whether there is an entry.
+    used: bool,
     /// What is flipped in addresses at the current privilege level.
     mode: u64,
     /// One bit for each entry that a CR3 load makes stale.
@@ -78,9 +91,12 @@ fn index(rip: u64) -> usize {
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
+        // Through a vector: its zeroes are the allocator's, and are not written.
+        let entries = <Box<[[u64; 2]; SIZE]>>::try_from(vec![[0; 2]; SIZE]);
         JumpCache {
-            entries: [NO_ENTRY; SIZE],
-            mode: 0,
+            entries: entries.unwrap_or_else(|_| Box::new([[0; 2]; SIZE])),
+            used: false,
+            mode: FRESH,
             local: [0; SIZE / 64],
             returns: [NO_RETURN; RETURNS],
             calls: 0,
@@ -91,14 +107,19 @@ impl JumpCache {
 
     /// Chooses whose code the addresses mean.
     pub(crate) fn set_user(&mut self, user: bool) {
-        self.mode = u64::from(user) * USER;
+        self.mode = FRESH | u64::from(user) * USER;
         self.key = self.key & !NO_LINKS | (u64::from(user) * NO_LINKS);
+    }
+
+    #[inline(always)]
+    fn entry(&self, rip: u64) -> Entry {
+        Entry::of(self.entries[index(rip)])
     }
 
     /// The block at `rip`, or [`NO_BLOCK`].
     #[inline(always)]
     pub(crate) fn get(&self, rip: u64) -> u32 {
-        let e = &self.entries[index(rip)];
+        let e = self.entry(rip);
         if e.tag == rip ^ self.mode { e.block } else { NO_BLOCK }
     }
 
@@ -106,8 +127,8 @@ impl JumpCache {
     /// took its entry since.
     #[inline]
     pub(crate) fn recall(&self, rip: u64, page: usize) -> Option<u32> {
-        let e = &self.entries[index(rip)];
-        (e.tag == rip ^ self.mode ^ STALE && e.page as usize == page && e.block != NO_BLOCK).then_some(e.block)
+        let e = self.entry(rip);
+        (e.tag == rip ^ self.mode ^ FRESH && e.page as usize == page && e.block != NO_BLOCK).then_some(e.block)
     }
 
     /// Notes a call that comes back to `rip`.
@@ -173,7 +194,8 @@ impl JumpCache {
     /// Enters a block of RAM page `page`.
     pub(crate) fn put(&mut self, rip: u64, block: u32, page: usize, global: bool) {
         let i = index(rip);
-        self.entries[i] = Entry { tag: rip ^ self.mode, block, page: page as u32 };
+        self.entries[i] = Entry { tag: rip ^ self.mode, block, page: page as u32 }.words();
+        self.used = true;
         let page = (rip / PAGE) as usize & (PAGES - 1);
         self.pages[page / 64] |= 1 << (page % 64);
         if !global {
@@ -183,13 +205,15 @@ impl JumpCache {
 
     /// Forgets one entry.
     pub(crate) fn forget(&mut self, rip: u64) {
-        self.entries[index(rip)] = NO_ENTRY;
+        self.entries[index(rip)] = [0; 2];
     }
 
     /// Forgets everything, because the blocks are gone.
     pub(crate) fn clear(&mut self) {
         self.forget_calls();
-        self.entries.fill(NO_ENTRY);
+        if std::mem::take(&mut self.used) {
+            self.entries.fill([0; 2]);
+        }
         self.local = [0; SIZE / 64];
         self.pages = [0; PAGES / 64];
     }
@@ -198,7 +222,9 @@ impl JumpCache {
     #[must_use]
     pub(crate) fn flush_all(&mut self) -> bool {
         self.forget_calls();
-        self.entries.iter_mut().for_each(Entry::make_stale);
+        if self.used {
+            self.entries.iter_mut().for_each(make_stale);
+        }
         self.local = [0; SIZE / 64];
         self.pages = [0; PAGES / 64];
         self.unlink()
@@ -209,7 +235,7 @@ impl JumpCache {
         self.forget_calls();
         for (w, bits) in self.local.iter_mut().enumerate() {
             while *bits != 0 {
-                self.entries[w * 64 + bits.trailing_zeros() as usize].make_stale();
+                make_stale(&mut self.entries[w * 64 + bits.trailing_zeros() as usize]);
                 *bits &= *bits - 1;
             }
         }
@@ -230,7 +256,7 @@ impl JumpCache {
         let same = |tag: u64| (tag / PAGE) as usize & (PAGES - 1) == page;
         let first = index(va) & !(OFFSET as usize);
         let stretch = self.entries.iter_mut().skip(first).take(PAGE as usize);
-        stretch.filter(|e| same(e.tag)).for_each(Entry::make_stale);
+        stretch.filter(|[tag, _]| same(*tag)).for_each(make_stale);
         self.unlink()
     }
 }

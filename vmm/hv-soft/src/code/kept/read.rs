@@ -13,7 +13,7 @@ use crate::decode::Modes;
 use crate::mem::PAGE;
 use crate::op::{Handler, Op};
 
-/// Bytes of the smallest op.
+/// Bytes of the smallest op: handler, two registers, place.
 const LEAST_OP: usize = 6;
 
 /// A handler of a sample's op.
@@ -53,7 +53,9 @@ pub(crate) struct KeptBlock<'a> {
     /// The blocks of this page that follow, not taken and taken.
     pub(crate) links: [Option<usize>; 2],
     count: usize,
+    /// Its ops, `length` bytes, and what is behind them.
     ops: &'a [u8],
+    length: usize,
     known: &'a [Known],
 }
 
@@ -169,9 +171,9 @@ impl<'a> KeptBlock<'a> {
             && bytes > 0
             && (1..=MAX_BLOCK).contains(&count)
             && (1..=MAX_BLOCK as u32).contains(&instructions);
-        let (ops, rest) = rest.split_at_checked(length)?;
+        let (ops, rest) = (rest, rest.get(length..)?);
         let info = BlockInfo { instructions, end: offset + bytes, target };
-        sound.then_some((KeptBlock { offset, bytes, digest, info, links, count, ops, known }, rest))
+        sound.then_some((KeptBlock { offset, bytes, digest, info, links, count, ops, length, known }, rest))
     }
 
     /// How many ops it has.
@@ -182,50 +184,56 @@ impl<'a> KeptBlock<'a> {
     /// Gives each of its ops with its handler as a plain function; says whether they make a block: all are there, the last one and
     /// no other ends it.
     pub(crate) fn each_op(&self, mut take: impl FnMut(Op, Handler)) -> bool {
-        let mut rest = self.ops;
+        let mut at = 0;
         for left in (0..self.count).rev() {
-            let Some((op, known, after)) = parse(rest, self.known) else { return false };
+            let Some((op, known, bytes)) = self.ops.get(at..).and_then(|ops| parse(ops, self.known)) else { return false };
             if known.last != (left == 0) {
                 return false;
             }
             take(op, known.choice.plain);
-            rest = after;
+            at += bytes;
         }
-        true
+        at <= self.length
     }
 }
 
-fn parse<'a>(bytes: &'a [u8], known: &[Known]) -> Option<(Op, Known, &'a [u8])> {
-    let ([low, high, dst, src, place_low, place_high], mut rest) = bytes.split_first_chunk()?;
-    let word = u16::from_le_bytes([*low, *high]);
+/// Bytes of the longest op, 26, and some more.
+const WINDOW: usize = 32;
+
+/// The first op of `bytes`, its handlers, and how many bytes it takes. What an op has beyond its first bytes differs from one to the
+/// next as a processor cannot foresee: so each part is read whether it is there or not, and left where it is not.
+fn parse(bytes: &[u8], known: &[Known]) -> Option<(Op, Known, usize)> {
+    let padded;
+    let window = match bytes.first_chunk::<WINDOW>() {
+        Some(window) => window,
+        None => {
+            let mut copy = [0; WINDOW];
+            copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            padded = copy;
+            &padded
+        }
+    };
+    let [low, high, dst, src, place_low, place_high, ..] = *window;
+    let word = u16::from_le_bytes([low, high]);
     let known = *known.get(usize::from(word & HANDLER))?;
     let mut op = Op::new(known.choice.quick, 0, 0);
-    (op.dst, op.src, op.place) = (*dst, *src, u16::from_le_bytes([*place_low, *place_high]));
-    if word & MEMORY != 0 {
-        let ([base, index, mode, seg], after) = rest.split_first_chunk()?;
-        (op.base, op.index, op.mode, op.seg) = (*base, *index, *mode, *seg);
-        rest = after;
-    }
-    if word & DISPLACEMENT != 0 {
-        let (value, after) = rest.split_first_chunk()?;
-        op.disp = i32::from_le_bytes(*value);
-        rest = after;
-    }
-    if word & AUXILIARY != 0 {
-        let (value, after) = rest.split_first_chunk()?;
-        op.aux = u32::from_le_bytes(*value);
-        rest = after;
-    }
-    if word & IMMEDIATE != 0 {
-        let (value, after) = rest.split_first_chunk()?;
-        op.imm = i64::from(i32::from_le_bytes(*value)).cast_unsigned();
-        rest = after;
-    } else if word & WIDE != 0 {
-        let (value, after) = rest.split_first_chunk()?;
-        op.imm = u64::from_le_bytes(*value);
-        rest = after;
-    }
-    Some((op, known, rest))
+    (op.dst, op.src, op.place) = (dst, src, u16::from_le_bytes([place_low, place_high]));
+    let mut at = 6;
+    let mut part = |bit: u16, absent: u32| {
+        let (there, value) = (word & bit != 0, u32_at(window, at)?);
+        at += if there { 4 } else { 0 };
+        Some(if there { value } else { absent })
+    };
+    let none = u32::from_le_bytes([op.base, op.index, op.mode, op.seg]);
+    [op.base, op.index, op.mode, op.seg] = part(MEMORY, none)?.to_le_bytes();
+    op.disp = part(DISPLACEMENT, 0)?.cast_signed();
+    op.aux = part(AUXILIARY, 0)?;
+    let (value, narrow) = (u64_at(window, at)?, word & IMMEDIATE != 0);
+    let wide = word & WIDE != 0 && !narrow;
+    let extended = i64::from(value as i32).cast_unsigned();
+    op.imm = if wide { value } else { 0 } | if narrow { extended } else { 0 };
+    at += if wide { 8 } else { 0 } + if narrow { 4 } else { 0 };
+    (at <= bytes.len()).then_some((op, known, at))
 }
 
 /// Decodes the samples; gives the handlers that the table names, or nothing where a sample has not so many ops.
