@@ -85,7 +85,7 @@ pub struct Cgroup {
     places: Vec<Place>,
 }
 
-/// Ways for one process into a group, none of which waits for the rest of the host: to write a process id into `cgroup.procs`
+/// Ways for one process into a group, none of which waits for the rest of the host (decision 16): to write a process id into `cgroup.procs`
 /// has the kernel wait for an RCU grace period, up to 15 ms.
 #[derive(Debug, Default)]
 pub struct Doors {
