@@ -12,4 +12,6 @@ pub mod hooks;
 #[cfg(target_os = "linux")]
 pub mod launch;
 #[cfg(target_os = "linux")]
+pub mod mountinfo;
+#[cfg(target_os = "linux")]
 pub mod process;

@@ -14,7 +14,7 @@ fn of_kind() -> Value {
 }
 
 /// Starts a container that nobody asked a template for; gives the template that its machine came from, and its output.
-fn automatic(place: &Place, args: &[&str], change: Change<'_>) -> (Option<String>, String) {
+pub(crate) fn automatic(place: &Place, args: &[&str], change: Change<'_>) -> (Option<String>, String) {
     let bundle = place.bundle(args, |config| {
         config["annotations"] = of_kind();
         change(config);

@@ -18,6 +18,7 @@ mod layers;
 mod lifecycle;
 mod mounts;
 mod numbers;
+mod overlays;
 mod refused;
 mod streams;
 mod templates;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::host::mountinfo;
+
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
@@ -45,18 +47,15 @@ pub(super) fn hierarchies(mountinfo: &str, self_cgroup: &str) -> Vec<Hierarchy> 
     found
 }
 
-/// One line of mountinfo, if it is a control group mount (proc(5): optional fields end with a dash).
+/// One line of mountinfo, if it is a control group mount.
 fn mount(line: &str) -> Option<Mount> {
-    let (fields, rest) = line.split_once(" - ")?;
-    let mut fields = fields.split(' ').skip(3);
-    let (root, target) = (unescape(fields.next()?), unescape(fields.next()?));
-    let mut rest = rest.split(' ');
-    let kind = match rest.next()? {
+    let found = mountinfo::mount(line)?;
+    let kind = match found.kind {
         "cgroup2" => Kind::V2,
-        "cgroup" => Kind::V1(controllers(rest.nth(1)?)),
+        "cgroup" => Kind::V1(controllers(found.options)),
         _ => return None,
     };
-    Some(Mount { root, target, kind })
+    Some(Mount { root: found.root, target: found.target, kind })
 }
 
 /// Super block options that are controllers or a name.
@@ -75,26 +74,6 @@ fn path_in<'a>(line: &'a str, kind: &Kind) -> Option<&'a str> {
         Kind::V1(controllers) => names.split(',').any(|name| controllers.iter().any(|known| known == name)),
     };
     same.then_some(path)
-}
-
-/// Mountinfo writes blanks and backslashes as three octal digits.
-fn unescape(text: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.filter(|_| first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
 }
 
 #[cfg(test)]

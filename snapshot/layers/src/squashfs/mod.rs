@@ -104,6 +104,8 @@ pub struct Summary {
     pub root_opaque: bool,
     /// Directories below the root have no entry of their own in a tar: they are as the layers below say, see [`crate::image`].
     pub unlisted: bool,
+    /// An overlay left marks in a tree that lead elsewhere in the layers below (`trusted.overlay.redirect`, `.metacopy`).
+    pub redirected: bool,
     /// A tar ended without the blocks that mark its end; it is complete as far as that can be seen.
     pub unmarked_end: bool,
     /// What the image could not hold.
@@ -181,6 +183,7 @@ pub(crate) struct ImageWriter {
     pub(crate) whiteouts: u64,
     pub(crate) root_opaque: bool,
     pub(crate) unlisted: bool,
+    pub(crate) redirected: bool,
     pub(crate) unmarked_end: bool,
 }
 
@@ -200,6 +203,7 @@ impl ImageWriter {
             whiteouts: 0,
             root_opaque: false,
             unlisted: false,
+            redirected: false,
             unmarked_end: false,
         })
     }
@@ -265,8 +269,20 @@ impl ImageWriter {
 
     /// Writes what is left of the image.
     pub(crate) fn finish(self) -> Result<Summary, ImageError> {
-        let Self { out, options, xattrs, data, tree, lost, whiteouts, root_opaque, unlisted, unmarked_end, budget: _ } =
-            self;
+        let Self {
+            out,
+            options,
+            xattrs,
+            data,
+            tree,
+            lost,
+            whiteouts,
+            root_opaque,
+            unlisted,
+            redirected,
+            unmarked_end,
+            ..
+        } = self;
         let stored = data.finish()?;
         let done = tables::write(&out, &options, &tree, &xattrs, &stored.written)?;
         Ok(Summary {
@@ -278,6 +294,7 @@ impl ImageWriter {
             whiteouts,
             root_opaque,
             unlisted,
+            redirected,
             unmarked_end,
             lost,
         })

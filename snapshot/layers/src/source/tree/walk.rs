@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readl
 
 use super::stat::Stat;
 use super::{TreeError, Trouble, beside, file, xattr};
+use crate::overlay::ELSEWHERE;
 use crate::squashfs::{Attributes, ImageError, ImageWriter, Kind, NAME_BYTES, NodeId, SYMLINK_BYTES};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -234,6 +235,7 @@ impl<'a> Walk<'a> {
     }
 
     fn attributes(&mut self, stat: &Stat, set: crate::squashfs::XattrSet) -> Result<Attributes, Trouble> {
+        self.image.redirected |= ELSEWHERE.iter().any(|name| set.contains_key(*name));
         let xattrs = self.image.keep_xattrs(set)?;
         let mtime = self.image.mtime(stat.mtime.0);
         Ok(Attributes { mode: stat.mode, unlisted: false, uid: stat.uid, gid: stat.gid, mtime, xattrs })

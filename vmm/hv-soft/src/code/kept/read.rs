@@ -186,7 +186,9 @@ impl<'a> KeptBlock<'a> {
     pub(crate) fn each_op(&self, mut take: impl FnMut(Op, Handler)) -> bool {
         let mut at = 0;
         for left in (0..self.count).rev() {
-            let Some((op, known, bytes)) = self.ops.get(at..).and_then(|ops| parse(ops, self.known)) else { return false };
+            let Some((op, known, bytes)) = self.ops.get(at..).and_then(|ops| parse(ops, self.known)) else {
+                return false;
+            };
             if known.last != (left == 0) {
                 return false;
             }

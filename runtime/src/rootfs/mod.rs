@@ -1,11 +1,14 @@
 //! The root file system of a container as images in the layer store.
 
+#[cfg(target_os = "linux")]
+mod overlay;
+
 use std::path::{Path, PathBuf};
 
 use supermachine_layers::digest::Digest;
 use supermachine_layers::image::{Conversion, made};
 use supermachine_layers::store::{Hold, MakeError, Store, StoreError};
-use supermachine_layers::{Caps, Compressor, Options, PackError, form, pack_tree};
+use supermachine_layers::{Caps, Compressor, Options, PackError, Summary, form, pack_tree};
 
 use crate::paths;
 
@@ -59,8 +62,8 @@ fn options(hypervisor: Option<&str>) -> Options {
     Options { compressor, ..Options::default() }
 }
 
-/// Has the images of a root file system in the store, held, the lowest first: those of `layers`, or that of the tree at
-/// `rootfs`, packed for machines on this back end.
+/// Has the images of a root file system in the store, held, the lowest first: those of `layers`, or else those of the directories
+/// of the overlay at `rootfs` or that of the tree there, packed for machines on this back end.
 pub fn images(
     store: &Store,
     rootfs: &Path,
@@ -71,21 +74,59 @@ pub fn images(
     if !rootfs.is_dir() {
         return Err(RootfsError::NoDirectory { path: rootfs.to_owned() });
     }
-    let Some(layers) = layers else { return Ok(vec![tree(store, rootfs, hypervisor, hold)?]) };
+    let Some(layers) = layers else { return packed(store, rootfs, hypervisor, hold) };
     if rootfs.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(RootfsError::Both { path: rootfs.to_owned() });
     }
     Ok(store.hold_images(layers, hold)?)
 }
 
-fn tree(store: &Store, rootfs: &Path, hypervisor: Option<&str>, hold: &Hold) -> Result<PathBuf, RootfsError> {
+fn packed(store: &Store, rootfs: &Path, hypervisor: Option<&str>, hold: &Hold) -> Result<Vec<PathBuf>, RootfsError> {
     let options = options(hypervisor);
+    if let Some(directories) = overlaid(rootfs) {
+        let pack = |root: &Path, out| match pack_tree(root, out, &options, &Caps::default())? {
+            Summary { redirected: true, .. } => Err(LayerError::Redirected),
+            summary => Ok(made(&summary)),
+        };
+        let layer = |directory: &PathBuf| match store.tree(directory, &form(&options), hold, pack) {
+            Ok(image) => Ok(Some(image.path)),
+            Err(MakeError::Store(error)) => Err(error.into()),
+            Err(MakeError::Make(LayerError::Redirected)) => Ok(None),
+            Err(MakeError::Make(LayerError::Pack(source))) => {
+                Err(RootfsError::Pack { path: directory.clone(), source })
+            }
+        };
+        if let Some(images) = directories.iter().map(layer).collect::<Result<Option<Vec<_>>, RootfsError>>()? {
+            return Ok(images);
+        }
+        log::info!("{} is packed as a whole: a directory of its overlay has redirects", rootfs.display());
+    }
     let pack = |root: &Path, out| pack_tree(root, out, &options, &Caps::default()).map(|summary| made(&summary));
     match store.tree(rootfs, &form(&options), hold, pack) {
-        Ok(image) => Ok(image.path),
+        Ok(image) => Ok(vec![image.path]),
         Err(MakeError::Store(error)) => Err(error.into()),
         Err(MakeError::Make(source)) => Err(RootfsError::Pack { path: rootfs.to_owned(), source }),
     }
+}
+
+/// Why a directory of an overlay is no layer.
+#[derive(Debug, thiserror::Error)]
+enum LayerError {
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error("it has redirects")]
+    Redirected,
+}
+
+/// The directories of the overlay at a path, if one is there that can be taken apart.
+#[cfg(target_os = "linux")]
+fn overlaid(rootfs: &Path) -> Option<Vec<PathBuf>> {
+    overlay::directories(rootfs)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn overlaid(_: &Path) -> Option<Vec<PathBuf>> {
+    None
 }
 
 #[cfg(test)]
