@@ -107,7 +107,7 @@ impl JumpCache {
 
     /// Chooses whose code the addresses mean.
     pub(crate) fn set_user(&mut self, user: bool) {
-        self.mode = FRESH | u64::from(user) * USER;
+        self.mode = FRESH | (u64::from(user) * USER);
         self.key = self.key & !NO_LINKS | (u64::from(user) * NO_LINKS);
     }
 
