@@ -20,14 +20,9 @@ impl Engine {
         }
     }
 
-    /// Decoded code to be kept, if that many ops had to be decoded here: all that this machine came to, what was kept included. What is
-    /// there already is replaced for an eighth of that, or for a part in 32 of what was taken: ways that a guest goes only now and
-    /// then, by the moment at which an interrupt comes, are in it after a few machines.
+    /// Decoded code to be kept, if that many ops had to be decoded here, and many beside those that had been kept.
     pub(crate) fn keep(&self, least: usize, unchanged: &dyn Fn(u64) -> bool) -> Option<Vec<u8>> {
-        let (taken, decoded) = self.kept_and_decoded();
-        let more = least.min((taken / 32).max(least / 8));
-        let least = if self.kept.is_some() { more } else { least };
-        if decoded < least.max(1) {
+        if self.decoded < least.max(self.adopted / 2) {
             return None;
         }
         let bytes = kept::write(&self.code, &self.cpu.ram, self.modes(), unchanged)?;
