@@ -1,10 +1,10 @@
-//! The store of templates. Threads stand for processes where that makes no difference: a flock belongs to an open file.
+//! The store of templates. Threads stand for processes where that makes no difference: a flock belongs to an open file. No test here
+//! may start a process, which would have the locks of all others until it executes.
 
 mod baking;
 mod common;
 mod damage;
 mod digests;
-mod full_disk;
 mod pruning;
 
 use supermachine_snapshot::store::Store;

@@ -1,8 +1,6 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -180,25 +178,6 @@ fn prune_takes_what_nobody_uses() {
     let hold = place.store.hold("test").expect("holds");
     let error = place.store.hold_images(&[used.digest], &hold).expect_err("it is gone");
     assert!(matches!(error, StoreError::NoImage { .. }));
-}
-
-#[test]
-fn an_inherited_descriptor_holds_as_long_as_its_process_lives() {
-    let place = place();
-    let hold = place.store.hold("machine").expect("holds");
-    let image = place.layer("a", &hold);
-    let stdin = hold.as_fd().try_clone_to_owned().expect("a copy");
-    // Its standard input is the hold, as a vmm's descriptor is.
-    let mut child = Command::new("sleep").arg("1000").stdin(stdin).spawn().expect("starts");
-    let file = hold.keep();
-    let all = Prune { all: true, older_than: None };
-    let first = place.store.prune(all).expect("prunes");
-    child.kill().expect("kills");
-    child.wait().expect("waits");
-    assert_eq!(first, Pruned::default());
-    assert!(file.exists());
-    assert_eq!(place.store.prune(all).expect("prunes").images, [image.digest]);
-    assert!(!file.exists());
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! A disk that is full while baking. It is a small tmpfs in a mount namespace of a child, so it ends with the child.
+//!
+//! In a program of its own: for a moment a forked child has every lock that is held in its parent, and others wait for them.
+
+#[path = "store/common.rs"]
+mod common;
 
 use std::env;
 use std::fs::{self, File};
@@ -9,7 +14,7 @@ use std::process::Command;
 use supermachine_snapshot::store::Store;
 use tempfile::TempDir;
 
-use crate::common::{get, mark, names, parts};
+use common::{get, mark, names, parts};
 
 const DISK: &str = "SUPERMACHINE_TEST_SMALL_DISK";
 
@@ -20,7 +25,7 @@ fn a_full_disk_leaves_nothing() {
     let exe = env::current_exe().expect("this program");
     let mut child = Command::new("unshare");
     child.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(dir.path()).arg(exe);
-    child.args(["--exact", "full_disk::on_a_small_disk", "--ignored", "--nocapture"]).env(DISK, dir.path());
+    child.args(["--exact", "on_a_small_disk", "--ignored", "--nocapture"]).env(DISK, dir.path());
     let output = child.output().expect("util-linux is there");
     let told = String::from_utf8_lossy(&output.stderr);
     if told.contains("unshare failed") || output.status.code() == Some(77) {
