@@ -88,7 +88,9 @@ fn packed(store: &Store, rootfs: &Path, hypervisor: Option<&str>, hold: &Hold) -
             Summary { redirected: true, .. } => Err(LayerError::Redirected),
             summary => Ok(made(&summary)),
         };
-        let layer = |directory: &PathBuf| match store.tree(directory, &form(&options), hold, pack) {
+        // Not what the directory became as a whole root, for which nobody looked for redirects.
+        let form = format!("{}overlaid", form(&options));
+        let layer = |directory: &PathBuf| match store.tree(directory, &form, hold, pack) {
             Ok(image) => Ok(Some(image.path)),
             Err(MakeError::Store(error)) => Err(error.into()),
             Err(MakeError::Make(LayerError::Redirected)) => Ok(None),

@@ -143,6 +143,13 @@ fn an_overlay_whose_directories_lead_elsewhere_is_packed_as_a_whole() {
         fs::rename(root.join("data"), root.join("moved")).expect("renamed");
     });
     let Some(layers) = layers else { return };
+    // As a root of its own it was packed as it is.
+    assert_ne!(
+        place.run(&["true"], |config| config["root"]["path"] = json!(layers[0])).status,
+        0,
+        "it has no programs"
+    );
+    assert_eq!(stored(&place).len(), 1);
     let Some(overlay) = Overlay::mount(&place, "one", &layers, options) else { return };
     let (seen, here) = listed(&place, &overlay);
     assert_eq!(seen, here);
