@@ -83,31 +83,48 @@ pub fn images(
 
 fn packed(store: &Store, rootfs: &Path, hypervisor: Option<&str>, hold: &Hold) -> Result<Vec<PathBuf>, RootfsError> {
     let options = options(hypervisor);
+    let image = |directory: &Path, part| tree(store, directory, part, &options, hold);
     if let Some(directories) = overlaid(rootfs) {
-        let pack = |root: &Path, out| match pack_tree(root, out, &options, &Caps::default())? {
-            Summary { redirected: true, .. } => Err(LayerError::Redirected),
-            summary => Ok(made(&summary)),
-        };
-        // Not what the directory became as a whole root, for which nobody looked for redirects.
-        let form = format!("{}overlaid", form(&options));
-        let layer = |directory: &PathBuf| match store.tree(directory, &form, hold, pack) {
-            Ok(image) => Ok(Some(image.path)),
-            Err(MakeError::Store(error)) => Err(error.into()),
-            Err(MakeError::Make(LayerError::Redirected)) => Ok(None),
-            Err(MakeError::Make(LayerError::Pack(source))) => {
-                Err(RootfsError::Pack { path: directory.clone(), source })
-            }
-        };
-        if let Some(images) = directories.iter().map(layer).collect::<Result<Option<Vec<_>>, RootfsError>>()? {
+        let layers = directories.iter().map(|directory| image(directory, Part::Layer));
+        if let Some(images) = layers.collect::<Result<Option<_>, _>>()? {
             return Ok(images);
         }
         log::info!("{} is packed as a whole: a directory of its overlay has redirects", rootfs.display());
     }
-    let pack = |root: &Path, out| pack_tree(root, out, &options, &Caps::default()).map(|summary| made(&summary));
-    match store.tree(rootfs, &form(&options), hold, pack) {
-        Ok(image) => Ok(vec![image.path]),
+    Ok(image(rootfs, Part::Whole)?.into_iter().collect())
+}
+
+/// What a directory is of a root file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    Whole,
+    /// One of several that are laid over each other.
+    Layer,
+}
+
+/// The image of a directory; nothing if it is a layer that has redirects.
+fn tree(
+    store: &Store,
+    directory: &Path,
+    part: Part,
+    options: &Options,
+    hold: &Hold,
+) -> Result<Option<PathBuf>, RootfsError> {
+    let pack = |root: &Path, out| match pack_tree(root, out, options, &Caps::default())? {
+        Summary { redirected: true, .. } if part == Part::Layer => Err(LayerError::Redirected),
+        summary => Ok(made(&summary)),
+    };
+    let mut form = form(options);
+    if part == Part::Layer {
+        // Not what it became as a whole, when nobody looked for redirects.
+        form.push_str("overlaid");
+    }
+    match store.tree(directory, &form, hold, pack) {
+        Ok(image) => Ok(Some(image.path)),
         Err(MakeError::Store(error)) => Err(error.into()),
-        Err(MakeError::Make(source)) => Err(RootfsError::Pack { path: rootfs.to_owned(), source }),
+        Err(MakeError::Make(LayerError::Redirected)) => Ok(None),
+        Err(MakeError::Make(LayerError::Pack(source))) => Err(RootfsError::Pack { path: directory.to_owned(), source }),
     }
 }
 

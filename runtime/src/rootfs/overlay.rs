@@ -7,22 +7,27 @@ use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{llistxattr, major, minor};
+use rustix::fs::{FsWord, llistxattr, major, minor, statfs};
 use supermachine_agent_protocol::spec::LAYERS_MAX;
 
 use crate::host::mountinfo::{self, Mount};
 
+/// `OVERLAYFS_SUPER_MAGIC` of `linux/magic.h`.
+const OVERLAYFS: FsWord = 0x794c_7630;
+
 /// The directories of the overlay that is mounted at `root`, the lowest first. Nothing where none is, or where they would
 /// not come to the same if they were laid over each other once more.
 pub(super) fn directories(root: &Path) -> Option<Vec<PathBuf>> {
+    // Most roots are none: the host's mounts, of which there may be thousands, are not read for them.
+    statfs(root).ok().filter(|found| found.f_type == OVERLAYFS)?;
     let (root, text) = (root.canonicalize().ok()?, fs::read_to_string("/proc/self/mountinfo").ok()?);
+    let mounts: Vec<_> = text.lines().filter_map(mountinfo::mount).collect();
     let seen = fs::symlink_metadata(&root).ok()?;
     let device = format!("{}:{}", major(seen.st_dev()), minor(seen.st_dev()));
-    let paths = layers(&overlay_at(&text, &root, &device)?)?;
+    let paths = layers(overlay_at(&mounts, &root, &device)?)?;
     let mut directories = paths.into_iter().map(|path| path.canonicalize().ok()).collect::<Option<Vec<_>>>()?;
     // An overlay does not show what is mounted in its directories, and a directory that is packed has it.
-    let mut mounts = text.lines().filter_map(mountinfo::mount);
-    if mounts.any(|mount| directories.iter().any(|directory| is_below(&mount.target, directory))) {
+    if mounts.iter().any(|mount| directories.iter().any(|directory| is_below(&mount.target, directory))) {
         return None;
     }
     // Paths are those of whoever mounted it: the topmost directory must be what is seen.
@@ -43,17 +48,13 @@ pub(super) fn directories(root: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// The overlay at `root`, unless something else is mounted below.
-fn overlay_at<'a>(mountinfo: &'a str, root: &Path, device: &str) -> Option<Mount<'a>> {
-    let mut found = None;
-    for mount in mountinfo.lines().filter_map(mountinfo::mount) {
-        if mount.target == root {
-            found =
-                (mount.kind == "overlay" && mount.device == device && mount.root == Path::new("/")).then_some(mount);
-        } else if is_below(&mount.target, root) {
-            return None;
-        }
+fn overlay_at<'a, 'b>(mounts: &'b [Mount<'a>], root: &Path, device: &str) -> Option<&'b Mount<'a>> {
+    if mounts.iter().any(|mount| is_below(&mount.target, root)) {
+        return None;
     }
-    found
+    let topmost = mounts.iter().rfind(|mount| mount.target == root)?;
+    let whole = topmost.kind == "overlay" && topmost.device == device && topmost.root == Path::new("/");
+    whole.then_some(topmost)
 }
 
 fn is_below(path: &Path, directory: &Path) -> bool {
@@ -108,7 +109,8 @@ mod tests {
 
     fn found(lines: &str) -> Option<Vec<PathBuf>> {
         let text = format!("{ABOVE}{lines}");
-        layers(&overlay_at(&text, Path::new("/run/c/merged"), "0:51")?)
+        let mounts: Vec<_> = text.lines().filter_map(mountinfo::mount).collect();
+        layers(overlay_at(&mounts, Path::new("/run/c/merged"), "0:51")?)
     }
 
     fn line(options: &str) -> String {

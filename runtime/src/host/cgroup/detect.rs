@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host::mountinfo;
+use crate::host::mountinfo::{self, Mount};
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,38 +24,28 @@ pub enum Kind {
     V2,
 }
 
-/// A mount of a control group file system.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    /// The part of the hierarchy that is seen at the mount.
-    root: PathBuf,
-    target: PathBuf,
-    kind: Kind,
-}
-
 /// Joins `/proc/self/mountinfo` and `/proc/self/cgroup`.
 pub(super) fn hierarchies(mountinfo: &str, self_cgroup: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for mount in mountinfo.lines().filter_map(mount) {
-        let Some(path) = self_cgroup.lines().find_map(|line| path_in(line, &mount.kind)) else { continue };
+    for mount in mountinfo.lines().filter_map(mountinfo::mount) {
+        let Some(kind) = kind(&mount) else { continue };
+        let Some(path) = self_cgroup.lines().find_map(|line| path_in(line, &kind)) else { continue };
         // Outside the mounted part this process is nowhere: its top is the best that can be had.
         let own = Path::new(path).strip_prefix(&mount.root).map(Path::to_owned).unwrap_or_default();
-        if found.iter().all(|known| known.kind != mount.kind) {
-            found.push(Hierarchy { mount: mount.target, own, kind: mount.kind });
+        if found.iter().all(|known| known.kind != kind) {
+            found.push(Hierarchy { mount: mount.target, own, kind });
         }
     }
     found
 }
 
-/// One line of mountinfo, if it is a control group mount.
-fn mount(line: &str) -> Option<Mount> {
-    let found = mountinfo::mount(line)?;
-    let kind = match found.kind {
-        "cgroup2" => Kind::V2,
-        "cgroup" => Kind::V1(controllers(found.options)),
-        _ => return None,
-    };
-    Some(Mount { root: found.root, target: found.target, kind })
+/// What a mount controls, if it is one of control groups.
+fn kind(mount: &Mount<'_>) -> Option<Kind> {
+    match mount.kind {
+        "cgroup2" => Some(Kind::V2),
+        "cgroup" => Some(Kind::V1(controllers(mount.options))),
+        _ => None,
+    }
 }
 
 /// Super block options that are controllers or a name.
